@@ -1,0 +1,197 @@
+"""What a suite is: an ordered list of tasks with images, class names, prompts and splits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from mergebook.errors import SuiteError, unknown
+
+SPLITS = ("train", "validation", "test")
+
+
+class Images(NamedTuple):
+    """A split of a task.
+
+    Attributes
+    ----------
+    images : ndarray of uint8, shape [N, H, W, 3]
+    labels : ndarray of int64, shape [N]
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One image-classification task.
+
+    Parameters
+    ----------
+    name : str
+        Identifier, e.g. ``"house_numbers"``.
+    title : str
+        Name for people.
+    class_names : tuple of str
+        One per label, in label order.
+    templates : tuple of str
+        Prompts with ``{}`` for the class name; the head averages over them.
+    load : callable
+        ``load(split, size, seed) -> Images``.
+    sizes : dict
+        Default number of images of each split.
+    counterpart : str
+        The data set of the CLIP suite that this task stands in for (may be empty).
+    description : str
+        One or two sentences on how the images are made.
+    """
+
+    name: str
+    title: str
+    class_names: tuple[str, ...]
+    templates: tuple[str, ...]
+    load: Callable[[str, int, int], Images] = field(repr=False)
+    sizes: dict[str, int] = field(default_factory=dict, repr=False)
+    counterpart: str = ""
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if len(set(self.class_names)) != len(self.class_names) or len(self.class_names) < 2:
+            raise SuiteError(f"task {self.name!r}: needs two or more distinct class names")
+        for template in self.templates:
+            if template.count("{}") != 1:
+                raise SuiteError(f"task {self.name!r}: template {template!r} needs one '{{}}'")
+        if not self.templates:
+            raise SuiteError(f"task {self.name!r}: needs at least one template")
+
+    def images(self, split: str, size: int | None = None, seed: int = 0) -> Images:
+        """Return images and labels of a split.
+
+        Parameters
+        ----------
+        split : {"train", "validation", "test"}
+        size : int, optional
+            Number of images; the split's default size if not given. A smaller size gives the
+            first images of a larger one.
+        seed : int, default 0
+            Seed of the data: another seed gives other images of the same task.
+
+        Returns
+        -------
+        Images
+
+        Raises
+        ------
+        SuiteError
+            Unknown split, or a size that the split cannot give.
+        """
+        if split not in SPLITS:
+            raise SuiteError(f"task {self.name!r}: " + unknown("split", split, SPLITS))
+        size = self.sizes[split] if size is None else size
+        if size < 1:
+            raise SuiteError(f"task {self.name!r}: {split} size must be positive, got {size}")
+        images = self.load(split, size, seed)
+        if len(images) != size:
+            raise SuiteError(
+                f"task {self.name!r}: {split} has {len(images)} images, {size} were asked for"
+            )
+        return images
+
+    def samples(self, per_class: int = 1, seed: int = 0) -> Images:
+        """Return the first test images of each class, class by class in rounds.
+
+        Parameters
+        ----------
+        per_class : int, default 1
+        seed : int, default 0
+
+        Returns
+        -------
+        Images
+            All classes once, then again, `per_class` times.
+
+        Raises
+        ------
+        SuiteError
+            If the test split has too few images of a class.
+        """
+        images, labels = self.images("test", seed=seed)
+        found = [np.flatnonzero(labels == c)[:per_class] for c in range(len(self.class_names))]
+        for name, index in zip(self.class_names, found, strict=True):
+            if len(index) < per_class:
+                raise SuiteError(
+                    f"task {self.name!r}: {len(index)} test images of {name!r}, needs {per_class}"
+                )
+        index = np.stack(found, 1).reshape(-1)
+        return Images(images[index], labels[index])
+
+
+class Suite:
+    """An ordered list of tasks.
+
+    Parameters
+    ----------
+    name : str
+    tasks : sequence of Task
+        At least one; names must differ.
+
+    Raises
+    ------
+    SuiteError
+        Empty suite or duplicate task names.
+    """
+
+    def __init__(self, name: str, tasks: Sequence[Task]):
+        names = [task.name for task in tasks]
+        if not names:
+            raise SuiteError(f"suite {name!r} has no tasks; ask for at least one")
+        if len(set(names)) != len(names):
+            raise SuiteError(f"suite {name!r}: task names repeat: {', '.join(names)}")
+        self.name = name
+        self.tasks = tuple(tasks)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Task names, in order."""
+        return tuple(task.name for task in self.tasks)
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self.tasks)
+
+    def __getitem__(self, name: str) -> Task:
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        raise SuiteError(unknown("task", name, self.names))
+
+    def __repr__(self) -> str:
+        return f"Suite({self.name!r}, {len(self)} tasks: {', '.join(self.names)})"
+
+    def select(self, names: Sequence[str]) -> Suite:
+        """Return the suite of the named tasks, in the order given."""
+        return Suite(self.name, [self[name] for name in names])
+
+    def first(self, num_tasks: int) -> Suite:
+        """Return the suite of the first tasks.
+
+        Raises
+        ------
+        SuiteError
+            If ``num_tasks`` is not between 1 and the number of tasks.
+        """
+        if not 1 <= num_tasks <= len(self):
+            raise SuiteError(
+                f"suite {self.name!r} has {len(self)} tasks; num_tasks must be between 1 and "
+                f"{len(self)}, got {num_tasks}"
+            )
+        return Suite(self.name, self.tasks[:num_tasks])
