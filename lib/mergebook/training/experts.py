@@ -1,0 +1,181 @@
+"""The cache of experts: fine-tune on first use, in parallel processes, and never twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from mergebook import clip
+from mergebook.errors import CheckpointError, ExperimentError
+from mergebook.paths import assets_dir, checkpoints_dir
+from mergebook.suites import Suite, load_suite
+from mergebook.training.finetuning import FinetuneRecipe, finetune
+from mergebook.weights import Checkpoint, Experts, save_checkpoint
+
+BASE = "base.safetensors"
+MANIFEST = "manifest.json"
+
+
+def default_recipe(steps: int | None = None) -> FinetuneRecipe:
+    """Return the recipe of the mini experts, with another number of steps if given."""
+    recipe = FinetuneRecipe()
+    if steps is None:
+        return recipe
+    if steps < 1:
+        raise ExperimentError(f"steps must be positive, got {steps}")
+    return replace(recipe, steps=steps, warmup=min(recipe.warmup, max(1, steps // 5)))
+
+
+def experts_dir(suite: str, backbone: str, seed: int, recipe: FinetuneRecipe) -> Path:
+    """Folder of the experts of a suite, backbone, seed and recipe."""
+    usual = recipe == FinetuneRecipe()
+    name = f"seed{seed}" if usual else f"seed{seed}-{_digest(json.dumps(asdict(recipe)))[:8]}"
+    return checkpoints_dir() / suite / backbone / name
+
+
+def _digest(data: str | bytes) -> str:
+    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
+
+
+def _identity(backbone: str, task: str, seed: int, recipe: FinetuneRecipe) -> dict[str, str]:
+    """Metadata that a cached expert must carry to be used again."""
+    base = _digest((assets_dir() / f"{backbone}.safetensors").read_bytes())[:16]
+    return {"role": "expert", "backbone": backbone, "task": task, "seed": str(seed),
+            "recipe": json.dumps(asdict(recipe)), "pretrained": base}  # fmt: skip
+
+
+def _cached(path: Path, identity: dict[str, str]) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        metadata = Checkpoint(path).metadata
+    except CheckpointError:  # damaged from outside: our own writes are atomic
+        return False
+    return all(metadata.get(key) == value for key, value in identity.items())
+
+
+def _train_one(suite: str, task: str, backbone: str, seed: int, recipe, path: Path) -> str:
+    torch.set_num_threads(1)  # processes, not threads: see finetune_experts
+    state = finetune(clip.load_backbone(backbone), load_suite(suite)[task], recipe, seed)
+    save_checkpoint(state, path, _identity(backbone, task, seed, recipe))
+    return task
+
+
+def finetune_experts(
+    suite: Suite,
+    backbone: str = "mini-small",
+    seed: int = 0,
+    jobs: int | None = None,
+    recipe: FinetuneRecipe | None = None,
+) -> Path:
+    """Fine-tune whatever expert of a suite is not cached yet.
+
+    One single-threaded process per expert: two threads in one process are slower on a busy
+    machine. Each expert is written atomically when it is done, so an interrupted call goes on
+    where it stopped. A manifest lists all experts with recipe, seed and hash.
+
+    Parameters
+    ----------
+    suite : Suite
+    backbone : str, default "mini-small"
+    seed : int, default 0
+    jobs : int, optional
+        Processes; the number of cores if not given.
+    recipe : FinetuneRecipe, optional
+
+    Returns
+    -------
+    Path
+        The folder with ``base.safetensors``, one file per task and ``manifest.json``.
+
+    Raises
+    ------
+    ExperimentError
+        If training of a task fails (names the task).
+    """
+    if backbone not in clip.MINI:
+        raise ExperimentError(
+            f"experts of {backbone!r} are not fine-tuned here; "
+            f"mini backbones: {', '.join(clip.MINI)}"
+        )
+    recipe = recipe or FinetuneRecipe()
+    folder = experts_dir(suite.name, backbone, seed, recipe)
+    paths = {task.name: folder / f"{task.name}.safetensors" for task in suite}
+    identities = {name: _identity(backbone, name, seed, recipe) for name in paths}
+    base, base_identity = folder / BASE, {**_identity(backbone, "", seed, recipe), "role": "base"}
+    if not _cached(base, base_identity):
+        save_checkpoint(clip.load_backbone(backbone).visual.state_dict(), base, base_identity)
+    missing = [name for name in paths if not _cached(paths[name], identities[name])]
+    if missing:
+        _train(suite.name, missing, backbone, seed, recipe, paths, jobs or os.cpu_count() or 1)
+    _write_manifest(folder, recipe, backbone, suite.name, seed)
+    return folder
+
+
+def _train(suite, missing: Sequence[str], backbone, seed, recipe, paths, jobs: int) -> None:
+    bar = tqdm(total=len(missing), desc=f"{backbone} experts, seed {seed}", file=sys.stderr)
+    context = multiprocessing.get_context("spawn")
+    with bar, ProcessPoolExecutor(min(jobs, len(missing)), mp_context=context) as pool:
+        futures = {
+            pool.submit(_train_one, suite, name, backbone, seed, recipe, paths[name]): name
+            for name in missing
+        }
+        for future in as_completed(futures):
+            name = futures[future]
+            try:
+                future.result()
+            except Exception as error:
+                pool.shutdown(cancel_futures=True)
+                raise ExperimentError(f"fine-tuning {name!r} failed: {error}") from error
+            bar.set_postfix_str(name)
+            bar.update()
+
+
+def _write_manifest(folder: Path, recipe, backbone: str, suite: str, seed: int) -> None:
+    files = sorted(p for p in folder.glob("*.safetensors") if p.name != BASE)
+    manifest = {
+        "suite": suite, "backbone": backbone, "seed": seed, "recipe": asdict(recipe),
+        "experts": {p.stem: _digest(p.read_bytes()) for p in files},
+    }  # fmt: skip
+    text, path = json.dumps(manifest, indent=2) + "\n", folder / MANIFEST
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        temporary = path.with_name(f".{MANIFEST}.{os.getpid()}")
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+
+
+def load_experts(
+    suite: Suite,
+    backbone: str = "mini-small",
+    seed: int = 0,
+    jobs: int | None = None,
+    steps: int | None = None,
+) -> Experts:
+    """Return the experts of a suite, fine-tuning what is missing.
+
+    Parameters
+    ----------
+    suite : Suite
+    backbone, seed, jobs
+        As in :func:`finetune_experts`.
+    steps : int, optional
+        Fine-tuning steps other than the recipe's; such experts have a folder of their own.
+
+    Returns
+    -------
+    Experts
+        Backed by files; the text tower's entries count as frozen in its storage.
+    """
+    folder = finetune_experts(suite, backbone, seed, jobs, default_recipe(steps))
+    files = {task.name: folder / f"{task.name}.safetensors" for task in suite}
+    return Experts(folder / BASE, files, frozen_extra=clip.load_backbone(backbone).num_text)
