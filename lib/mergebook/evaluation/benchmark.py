@@ -1,0 +1,225 @@
+"""Accuracy of merged models on a suite, and the search for hyper-parameters on validation data."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn import functional as F
+
+from mergebook import clip
+from mergebook.errors import ExperimentError, ParameterError
+from mergebook.merged import MergedModel
+from mergebook.registry import get_method
+from mergebook.suites import Suite, load_suite
+from mergebook.training.experts import load_experts
+from mergebook.training.finetuning import DATA_SEED
+from mergebook.weights import Experts
+
+BATCH = 250  # images per forward pass
+Correct = dict[str, np.ndarray]  # task -> bool [N], one entry per image
+
+
+@dataclass(frozen=True)
+class Search:
+    """Outcome of a hyper-parameter search.
+
+    Attributes
+    ----------
+    params : dict
+        The chosen parameters, with the fixed ones.
+    model : MergedModel
+        Merged with them.
+    curve : DataFrame
+        One row per grid point and task: the parameters, ``task``, validation ``accuracy`` and
+        ``normalised`` accuracy.
+    """
+
+    params: dict[str, object]
+    model: MergedModel
+    curve: pd.DataFrame
+
+
+class Benchmark:
+    """A suite with a backbone and its experts, ready to evaluate merged models.
+
+    Parameters
+    ----------
+    suite : Suite or str, default "mini"
+    backbone : str, default "mini-small"
+    num_tasks : int, optional
+        The first so many tasks of a suite given by name.
+    seed : int, default 0
+        Seed of the experts. Test and validation images are the same for all seeds.
+    test_size, validation_size : int
+        Images per task.
+    steps : int, optional
+        Fine-tuning steps of the experts, if not the recipe's.
+    jobs : int, optional
+        Processes for fine-tuning experts that are not cached.
+    """
+
+    def __init__(
+        self,
+        suite: Suite | str = "mini",
+        backbone: str = "mini-small",
+        *,
+        num_tasks: int | None = None,
+        seed: int = 0,
+        test_size: int = 500,
+        validation_size: int = 200,
+        steps: int | None = None,
+        jobs: int | None = None,
+    ):
+        self.suite = load_suite(suite, num_tasks) if isinstance(suite, str) else suite
+        self.backbone = clip.load_backbone(backbone)
+        self.seed = seed
+        self.sizes = {"test": test_size, "validation": validation_size}
+        self.experts: Experts = load_experts(self.suite, backbone, seed, jobs, steps)
+        self.heads = {task.name: clip.build_head(self.backbone, task) for task in self.suite}
+        self._inputs: dict[tuple[str, str], tuple[torch.Tensor, torch.Tensor]] = {}
+        self._reference: dict[str, Correct] = {}
+
+    def first(self, num_tasks: int) -> Benchmark:
+        """Return the benchmark of the first tasks; images and heads are shared."""
+        part = object.__new__(Benchmark)
+        part.__dict__.update(self.__dict__)
+        part.suite = self.suite.first(num_tasks)
+        part.experts = self.experts.select(part.suite.names)
+        return part
+
+    def inputs(self, task: str, split: str = "test") -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a task's inputs, float32 [N, 3, S, S], and labels, int64 [N]."""
+        if (task, split) not in self._inputs:
+            if split not in self.sizes:
+                raise ExperimentError(
+                    f"split must be one of {', '.join(self.sizes)}, got {split!r}"
+                )
+            images, labels = self.suite[task].images(split, self.sizes[split], DATA_SEED)
+            self._inputs[task, split] = self.backbone.preprocess(images), torch.from_numpy(labels)
+        return self._inputs[task, split]
+
+    @torch.inference_mode()
+    def predict(self, encoder: torch.nn.Module, task: str, split: str = "test") -> np.ndarray:
+        """Return whether each image of a task is classified correctly, bool [N]."""
+        inputs, labels = self.inputs(task, split)
+        features = torch.cat([encoder(inputs[i : i + BATCH]) for i in range(0, len(inputs), BATCH)])
+        logits = F.normalize(features, dim=-1) @ self.heads[task].T
+        return (logits.argmax(1) == labels).numpy()
+
+    def correct(self, model: MergedModel, split: str = "test") -> Correct:
+        """Return, for each task, which images a model classifies correctly."""
+        return {name: self.predict(model.encoder(name), name, split) for name in self.suite.names}
+
+    def reference(self, split: str = "test") -> Correct:
+        """Return the experts' own correct images (computed once)."""
+        known = self._reference.setdefault(split, {})
+        missing = [name for name in self.suite.names if name not in known]
+        if missing:
+            model = get_method("fine_tuned")(self.experts)
+            known.update({name: self.predict(model.encoder(name), name, split) for name in missing})
+        return {name: known[name] for name in self.suite.names}
+
+    def accuracies(self, model: MergedModel, split: str = "test") -> pd.DataFrame:
+        """Return accuracy and normalised accuracy per task.
+
+        Returns
+        -------
+        DataFrame
+            Columns ``task``, ``accuracy``, ``normalised`` (fractions; normalised is the accuracy
+            over that task's expert's accuracy on the same images).
+        """
+        correct, reference = self.correct(model, split), self.reference(split)
+        rows = [
+            {
+                "task": name,
+                "accuracy": hits.mean(),
+                "normalised": _ratio(name, hits, reference[name]),
+            }
+            for name, hits in correct.items()
+        ]
+        return pd.DataFrame(rows)
+
+    def search(
+        self, method: str, grid: Mapping[str, Sequence] | None = None, **fixed: object
+    ) -> Search:
+        """Choose parameters by mean normalised validation accuracy; the first best wins.
+
+        Parameters
+        ----------
+        method : str
+            Name of a registered method.
+        grid : mapping, optional
+            Parameter -> values; the method's own grid if not given.
+        **fixed
+            Parameters that are not searched.
+
+        Returns
+        -------
+        Search
+
+        Raises
+        ------
+        ParameterError
+            Empty grid, or parameters that the method refuses.
+        """
+        method_ = get_method(method)
+        grid = dict(method_.grid if grid is None else grid)
+        points = [
+            dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())
+        ]
+        if not points:
+            raise ParameterError(f"method {method!r}: the grid of {', '.join(grid)} is empty")
+        frames, best = [], (-np.inf, {})
+        for point in points:
+            frame = self.accuracies(method_(self.experts, **point, **fixed), "validation")
+            frames.append(frame.assign(**point))
+            score = frame["normalised"].mean()
+            if score > best[0]:
+                best = (score, point)
+        params = {**best[1], **fixed}
+        return Search(params, method_(self.experts, **params), pd.concat(frames, ignore_index=True))
+
+    def search_per_task(
+        self, method: str, parameter: str, values: Sequence, **fixed: object
+    ) -> Search:
+        """Choose one parameter for each task by that task's validation accuracy.
+
+        Tasks are searched independently and the first best value wins, as the released code of
+        [wang2024localizing]_ does for the mask thresholds.
+
+        Parameters
+        ----------
+        method : str
+            A method whose `parameter` may be a mapping from task to value.
+        parameter : str
+        values : sequence
+        **fixed
+            Other parameters.
+        """
+        if not len(values):
+            raise ParameterError(f"method {method!r}: no values of {parameter!r} to search")
+        method_ = get_method(method)
+        frames = [
+            self.accuracies(
+                method_(self.experts, **{parameter: value}, **fixed), "validation"
+            ).assign(**{parameter: value})
+            for value in values
+        ]
+        curve = pd.concat(frames, ignore_index=True)
+        table = curve.pivot(index="task", columns=parameter, values="accuracy")[list(values)]
+        chosen = {task: table.columns[int(table.loc[task].argmax())] for task in self.suite.names}
+        params = {parameter: {task: float(value) for task, value in chosen.items()}, **fixed}
+        return Search(params, method_(self.experts, **params), curve)
+
+
+def _ratio(task: str, hits: np.ndarray, reference: np.ndarray) -> float:
+    if not reference.any():
+        raise ExperimentError(
+            f"the expert of {task!r} gets no image right; nothing to normalise by"
+        )
+    return float(hits.mean() / reference.mean())
