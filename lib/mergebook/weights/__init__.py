@@ -1,0 +1,21 @@
+"""Weights: lazy checkpoints, experts streamed layer by layer, bit-packed masks, exact selection."""
+
+from mergebook.weights.checkpoint import Checkpoint, save_checkpoint
+from mergebook.weights.experts import Experts
+from mergebook.weights.layer import Layer, sum_tasks
+from mergebook.weights.masks import Masks, pack_mask, unpack_mask
+from mergebook.weights.select import TopEntries, kth_largest, top_entries
+
+__all__ = [
+    "Checkpoint",
+    "Experts",
+    "Layer",
+    "Masks",
+    "TopEntries",
+    "kth_largest",
+    "pack_mask",
+    "save_checkpoint",
+    "sum_tasks",
+    "top_entries",
+    "unpack_mask",
+]

@@ -1,0 +1,161 @@
+"""One safetensors file, read tensor by tensor and written in one piece."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mergebook.errors import CheckpointError
+
+# Names of the element types in a safetensors header.
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+
+class Checkpoint(Mapping[str, Tensor]):
+    """Lazy view of a safetensors file: a mapping from names to tensors.
+
+    Opening reads the header only; each access reads (maps) one tensor. Tensors that were read
+    share memory with the view, so treat them as read-only.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, empty, truncated, or not a safetensors file.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    metadata : dict of str to str
+        Free text stored in the header.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path)
+        if not self.path.exists():
+            raise CheckpointError(f"checkpoint not found: {self.path}")
+        if not self.path.is_file():
+            raise CheckpointError(f"not a checkpoint file: {self.path}")
+        if self.path.stat().st_size == 0:
+            raise CheckpointError(f"checkpoint is empty (0 bytes): {self.path}")
+        try:
+            self._file = safe_open(self.path, framework="pt")
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"cannot read {self.path}: truncated, or not a safetensors file ({error})"
+            ) from error
+        self.metadata: dict[str, str] = dict(self._file.metadata() or {})
+        self._header = {key: self._describe(key) for key in self._file.keys()}  # noqa: SIM118
+
+    def _describe(self, key: str) -> tuple[tuple[int, ...], torch.dtype]:
+        entry = self._file.get_slice(key)
+        name = entry.get_dtype()
+        if name not in DTYPES:
+            raise CheckpointError(
+                f"tensor {key!r} of {self.path} has the unsupported element type {name}; "
+                f"choose from: {', '.join(DTYPES)}"
+            )
+        return tuple(entry.get_shape()), DTYPES[name]
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """Shape of a tensor, from the header."""
+        return self._header[key][0]
+
+    def dtype(self, key: str) -> torch.dtype:
+        """Element type of a tensor, from the header."""
+        return self._header[key][1]
+
+    def __getitem__(self, key: str) -> Tensor:
+        if key not in self._header:
+            raise KeyError(f"{self.path} has no tensor {key!r}")
+        return self._file.get_tensor(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._header)
+
+    def __len__(self) -> int:
+        return len(self._header)
+
+    def __repr__(self) -> str:
+        return f"Checkpoint({str(self.path)!r})"
+
+    def __reduce__(self):
+        # The open file cannot travel to another process; its path can.
+        return Checkpoint, (self.path,)
+
+
+def save_checkpoint(
+    tensors: Mapping[str, Tensor],
+    path: str | os.PathLike[str],
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
+    """Write tensors to a safetensors file, whole or not at all.
+
+    Parameters
+    ----------
+    tensors : mapping of str to Tensor
+        What to store. Tensors that share memory are stored once per name.
+    path : str or path-like
+        The file; missing folders are made, an existing file is replaced.
+    metadata : mapping of str to str, optional
+        Free text for the header.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be written (for instance a full disk); the target is then as it was before.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch(exist_ok=False)
+        mode = partial.stat().st_mode  # what the umask gives; the writer below makes it private
+        save_file(_distinct(tensors), partial, metadata=dict(metadata or {}))
+        partial.chmod(mode)
+        os.replace(partial, path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot write {path}: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _distinct(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors of which no two share a storage, as the file format asks."""
+    seen: set[int] = set()
+    distinct = {}
+    for key, tensor in tensors.items():
+        tensor = tensor.detach().contiguous()
+        pointer = tensor.untyped_storage().data_ptr()
+        distinct[key] = tensor.clone() if pointer in seen else tensor
+        seen.add(pointer)
+    return distinct

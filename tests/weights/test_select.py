@@ -1,0 +1,69 @@
+"""The k-th largest magnitude over a stream of layers."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mergebook.weights import Experts, kth_largest, top_entries
+from strategies import cases, flat, grid, reals
+
+
+@given(data=st.data())
+def test_equals_sorting(data):
+    elements = data.draw(st.sampled_from((grid, reals)))
+    dtype = data.draw(st.sampled_from((torch.float32, torch.float64, torch.bfloat16)))
+    experts = data.draw(cases(elements=elements, dtypes=(dtype,))).load()
+    if not experts.num_trained:
+        return
+    rank = data.draw(st.integers(1, experts.num_trained))
+    values, ties = kth_largest(experts, rank)
+    for row, task in enumerate(experts.tasks):
+        delta = flat(experts.expert(task), experts.keys()) - flat(experts.base, experts.keys())
+        ordered = np.sort(np.abs(delta))[::-1]
+        assert values[row] == ordered[rank - 1]
+        assert ties[row] == np.sum(ordered[:rank] == ordered[rank - 1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_magnitudes_of_all_sizes(dtype):
+    # Zero, the smallest subnormal, neighbours in the last bit, and the largest number.
+    info = torch.finfo(dtype)
+    one = torch.ones((), dtype=dtype)
+    values = torch.stack(
+        [
+            one * 0,
+            torch.nextafter(one * 0, one),
+            one * info.tiny,
+            torch.nextafter(one, one * 0),
+            one,
+            torch.nextafter(one, one * 2),
+            one * info.max,
+        ]
+    )
+    shuffled = values[torch.tensor([3, 0, 6, 5, 1, 4, 2])] * torch.tensor([1, -1] * 3 + [1])
+    experts = Experts({"w": torch.zeros(7, dtype=dtype)}, {"one": {"w": shuffled}})
+    for rank in range(1, 8):
+        assert kth_largest(experts, rank)[0].item() == values[7 - rank].item()
+
+
+@given(case=cases(), density=st.integers(0, 16).map(lambda n: n / 16))
+def test_k_keeps_exactly_k(case, density):
+    experts = case.load()
+    top = top_entries(experts, density, "k")
+    kept = sum(top.mask(layer).reshape(len(experts.tasks), -1).sum(1) for layer in experts)
+    assert not experts.keys() or kept.tolist() == [int(experts.num_entries * density)] * len(kept)
+
+
+def test_large_layers_beside_small_ones():
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"large": (300, 500), "small": (7,)}
+    base = {key: torch.zeros(shape) for key, shape in shapes.items()}
+    states = [{k: torch.randn(s, generator=generator) for k, s in shapes.items()} for _ in "ab"]
+    experts = Experts(base, dict(zip("ab", states, strict=True)))
+    for rank in (1, 30_000, experts.num_trained):
+        values, _ = kth_largest(experts, rank)
+        for value, state in zip(values, states, strict=True):
+            magnitude = torch.cat([tensor.flatten() for tensor in state.values()]).abs()
+            assert value == magnitude.kthvalue(magnitude.numel() - rank + 1).values
