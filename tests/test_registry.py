@@ -1,0 +1,220 @@
+"""The registry: what a declaration must have, and what a call may pass."""
+
+from typing import Annotated, Literal
+
+import numpy as np
+import pytest
+import torch
+
+import mergebook as mb
+from mergebook import registry
+from mergebook.errors import MethodError, ParameterError
+from mergebook.registry import PerTask, Range, compression_method, merge_method
+from mergebook.weights import Experts
+
+
+@pytest.fixture(autouse=True)
+def own_registry(monkeypatch):
+    """Methods that a test registers are gone after it."""
+    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+
+
+@pytest.fixture
+def experts() -> Experts:
+    base = {"w": torch.zeros(3)}
+    return Experts(base, {"one": {"w": torch.ones(3)}, "two": {"w": 2 * torch.ones(3)}})
+
+
+def test_names_are_sorted_and_complete():
+    assert mb.list_methods() == registry.list_methods() == tuple(sorted(registry.list_methods()))
+    assert set(mb.list_methods()) >= {
+        "zero_shot", "fine_tuned", "averaging", "task_arithmetic", "ties", "consensus_ta",
+        "consensus_ties", "tall_ta", "tall_ties", "magnitude_masking", "magnitude_pruning",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", registry.list_methods())
+def test_declarations_are_complete(name):
+    method = mb.get_method(name)
+    assert (method.name, method.check()) == (name, {p.name: p.default for p in method.parameters})
+    assert method.title
+    assert method.family in {"reference", "data-free", "compression"}
+    assert method.doc
+    assert method.needs == ()
+    for parameter in method.parameters:
+        assert parameter.doc
+        assert parameter.valid
+    for key, values in method.grid.items():
+        assert len(values) > 1
+        assert all(method.check(**{key: value})[key] == value for value in values)
+
+
+def test_declaration_is_read_from_the_signature():
+    scale, density, combine, keep = mb.get_method("ties").parameters
+    assert (scale.name, scale.type, scale.default, scale.range) == (
+        "scale", "float", 1.0, Range(0, 3),
+    )  # fmt: skip
+    assert density.range == Range(0, 1)
+    assert (combine.type, combine.choices, combine.default) == ("choice", ("mean", "sum"), "mean")
+    assert keep.choices == ("k+1", "k")
+    assert combine.doc.startswith("Mean as in the TIES paper; sum as in")
+    threshold = mb.get_method("tall_ta").parameters[0]
+    assert (threshold.type, threshold.range) == ("float per task", Range(0, 10))
+
+
+def test_a_method_is_a_short_function(experts):
+    @merge_method("double", title="Double", paper=None, grid={"factor": (1, 2)})
+    def double(layer, *, factor: Annotated[int, Range(0)] = 2):
+        """Add a multiple.
+
+        Parameters
+        ----------
+        layer : Layer
+            Base and task vectors.
+        factor : int, default 2
+            How often
+            the sum is added.
+        """
+        return layer.base + factor * layer.total
+
+    assert double.parameters[0].doc == "How often the sum is added."
+    assert mb.merge("double", experts).state_dict()["w"].tolist() == [6, 6, 6]
+    assert double(experts, factor=np.int64(3)).recipe["parameters"] == {"factor": 3}
+
+
+def test_prepare_runs_once_with_the_parameters_it_names(experts):
+    calls = []
+
+    def prepare(experts, shift):
+        calls.append(shift)
+        return len(experts.tasks)
+
+    @merge_method("shifted", title="Shifted", paper=None, prepare=prepare)
+    def shifted(layer, state, *, shift: Annotated[float, Range(-1, 1)] = 0.5, flip: bool = False):
+        """Shift.
+
+        Parameters
+        ----------
+        shift : float
+            By how much.
+        flip : bool
+            Whether the other way.
+        """
+        return layer.base + state * shift
+
+    assert shifted(experts, shift=-1).state_dict()["w"].tolist() == [-2, -2, -2]
+    assert calls == [-1.0]
+
+
+# ---------------------------------------------------------------------- bad declarations
+
+
+def test_names_are_unique():
+    with pytest.raises(MethodError, match="'ties' is registered already, by mergebook"):
+
+        @merge_method("ties", title="TIES again", paper=None)
+        def again(layer):
+            """Again."""
+            return layer.base
+
+
+def documented(function):
+    function.__doc__ = "Do.\n\nParameters\n----------\nx : float\n    A number."
+    return function
+
+
+def no_default(experts, *, x: Annotated[float, Range(0, 1)]): ...
+def no_range(experts, *, x: float = 0.5): ...
+def no_type(experts, *, x=0.5): ...
+def bad_default(experts, *, x: Annotated[float, Range(0, 1)] = 2.0): ...
+def unsupported(experts, *, x: Annotated[str, Range(0, 1)] = "a"): ...
+def positional(experts, x: Annotated[float, Range(0, 1)] = 0.5): ...
+def undocumented(experts, *, y: bool = True): ...
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (no_default, "has no default"),
+        (no_range, "a number with its Range"),
+        (no_type, "a number with its Range"),
+        (unsupported, "a number with its Range"),
+        (bad_default, "default 2.0 is not valid"),
+        (positional, "must take 1 positional"),
+        (undocumented, "not described in the docstring"),
+    ],
+)
+def test_incomplete_declarations_are_refused(function, message):
+    with pytest.raises(MethodError, match=message):
+        compression_method("new", title="New", paper=None)(documented(function))
+    assert "new" not in mb.list_methods()
+
+
+def test_grids_must_be_valid():
+    def plain(experts, *, x: Annotated[float, Range(0, 1)] = 0.5): ...
+
+    with pytest.raises(ParameterError, match=r"new: x=2 is not a number from 0 to 1"):
+        compression_method("new", title="New", paper=None, grid={"x": (0.5, 2)})(documented(plain))
+
+
+# ---------------------------------------------------------------------- bad calls
+
+
+def test_unknown_method_lists_all():
+    with pytest.raises(MethodError, match=r"unknown method 'tie'; did you mean 'ties'\?.*tall_ta"):
+        mb.get_method("tie")
+
+
+def test_unknown_parameter_lists_all(experts):
+    with pytest.raises(ParameterError, match=r"ties: unknown parameter 'scales'.*scale.*density"):
+        mb.merge("ties", experts, scales=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "message"),
+    [
+        ("ties", {"scale": -0.1}, r"ties: scale=-0.1 is not a number from 0 to 3; parameters of"),
+        ("ties", {"scale": 3.5}, "from 0 to 3"),
+        ("ties", {"scale": float("nan")}, "scale=nan"),
+        ("ties", {"scale": "1"}, "scale='1'"),
+        ("ties", {"scale": True}, "scale=True"),
+        ("ties", {"scale": None}, "scale=None"),
+        ("ties", {"scale": {"one": 1.0, "two": 1.0}}, "is not a number"),
+        ("ties", {"density": 20}, "density=20 is not a number from 0 to 1"),
+        ("ties", {"combine": "max"}, "combine='max' is not one of 'mean', 'sum'"),
+        ("tall_ta", {"strict": 1}, "strict=1 is not True or False"),
+        ("consensus_ta", {"k": 1.5}, "k=1.5 is not a whole number of at least 0"),
+        ("consensus_ta", {"k": -1}, "k=-1"),
+        ("tall_ta", {"threshold": {"one": 0.5, "two": 11.0}}, "or a mapping of task to number"),
+        ("tall_ta", {"threshold": {"one": 0.5}}, "each of the tasks one, two; .* unknown: two"),
+        ("tall_ta", {"threshold": {"one": 0.5, "two": 0.5, "three": 0.5}}, "unknown: three"),
+        ("tall_ta", {"threshold": {}}, "missing or unknown: one, two"),
+        ("zero_shot", {"scale": 1.0}, "unknown parameter 'scale'"),
+    ],
+)
+def test_bad_values_name_method_parameter_and_valid_values(experts, name, params, message):
+    with pytest.raises(ParameterError, match=message):
+        mb.merge(name, experts, **params)
+
+
+def test_values_are_plain_python_afterwards():
+    method = mb.get_method("consensus_ta")
+    full = method.check(scale=np.float32(0.5), k=np.int64(3), threshold={"one": 1})
+    assert full == {"scale": 0.5, "k": 3, "threshold": {"one": 1.0}}
+    assert [type(full[key]) for key in ("scale", "k")] == [float, int]
+    assert type(full["threshold"]["one"]) is float
+
+
+def test_annotations_that_the_decorators_know():
+    @documented
+    def choice(experts, *, x: Literal[1, 2] = 1): ...
+
+    @documented
+    def per_task(experts, *, x: Annotated[PerTask, Range(0)] = 1.0): ...
+
+    method = compression_method("choice", title="Choice", paper=None)(choice)
+    assert method.check(x=2) == {"x": 2}
+    with pytest.raises(ParameterError, match="x=True is not one of 1, 2"):
+        method.check(x=True)
+    method = compression_method("per_task", title="Per task", paper=None)(per_task)
+    assert method.check(x={"a": 100}) == {"x": {"a": 100.0}}
