@@ -1,0 +1,120 @@
+"""TALL masks and the merge of what several tasks use, Consensus [wang2024localizing]."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from mergebook.methods.task_arithmetic import SCALES
+from mergebook.methods.ties import TiesState, prepare_ties, ties_vector
+from mergebook.registry import PerTask, Range, merge_method
+from mergebook.weights import Layer
+from mergebook.weights.select import Keep
+
+
+def tall_mask(layer: Layer, vector: Tensor, threshold: PerTask, *, strict: bool = True) -> Tensor:
+    r"""Masks ``[T, *s]``: :math:`|\tau_t| > \lambda_t |\tau_{MTL} - \tau_t|`.
+
+    Parameters
+    ----------
+    layer : Layer
+        Task vectors ``[T, *s]``, not trimmed.
+    vector : Tensor, shape [*s]
+        Merged task vector :math:`\tau_{MTL}`, not scaled.
+    threshold : float or mapping of task to float
+        The thresholds :math:`\lambda_t`.
+    strict : bool, default True
+        ``>`` as in the released code, or ``>=`` as in the paper's formula.
+
+    Returns
+    -------
+    Tensor
+        Boolean masks.
+    """
+    magnitude = layer.deltas.abs()
+    distance = (vector - layer.deltas).abs_().mul_(layer.per_task(threshold))
+    return magnitude > distance if strict else magnitude >= distance
+
+
+def consensus(layer: Layer, vector: Tensor, k: int, threshold: PerTask) -> Tensor:
+    r"""Part of a merged vector ``[*s]`` that the TALL masks of at least k tasks select."""
+    used = tall_mask(layer, vector, threshold).sum(0)
+    return torch.where(used >= k, vector, 0.0)
+
+
+@merge_method(
+    "consensus_ta",
+    title="Consensus TA",
+    paper="wang2024localizing",
+    grid={"scale": SCALES},
+)
+def consensus_ta(
+    layer: Layer,
+    *,
+    scale: Annotated[float, Range(0, 3)] = 0.3,
+    k: Annotated[int, Range(0)] = 2,
+    threshold: Annotated[PerTask, Range(0, 10)] = 0.4,
+) -> Tensor:
+    r"""Task arithmetic without the weights that too few tasks use.
+
+    :math:`\theta = \theta_0 + \alpha\, 1\{\sum_t m_t \ge k\} \odot \sum_t \tau_t` with the TALL
+    masks :math:`m_t` of :data:`mergebook.compression.tall_masks.tall_ta` [wang2024localizing,
+    sec. 5]. k = 0 is task arithmetic, k = 1 drops weights that no task uses ("catastrophic"), k = 2
+    also those of a single task ("selfish"), k > T is zero-shot.
+
+    Parameters
+    ----------
+    layer : Layer
+        Base ``[*s]`` and task vectors ``[T, *s]``.
+    scale : float, default 0.3
+        The coefficient :math:`\alpha`.
+    k : int, default 2
+        Least number of tasks that must use a weight.
+    threshold : float or mapping of task to float, default 0.4
+        Thresholds :math:`\lambda_t` of the masks.
+    """
+    return layer.base + scale * consensus(layer, layer.total, k, threshold)
+
+
+@merge_method(
+    "consensus_ties",
+    title="Consensus TIES",
+    paper="wang2024localizing",
+    prepare=prepare_ties,
+    grid={"scale": SCALES},
+)
+def consensus_ties(
+    layer: Layer,
+    state: TiesState,
+    *,
+    scale: Annotated[float, Range(0, 3)] = 0.3,
+    k: Annotated[int, Range(0)] = 2,
+    threshold: Annotated[PerTask, Range(0, 10)] = 0.4,
+    density: Annotated[float, Range(0, 1)] = 0.2,
+    keep: Keep = "k+1",
+) -> Tensor:
+    r"""TIES (disjoint sum) without the weights that too few tasks use.
+
+    As :data:`consensus_ta`, with the TIES vector in place of the sum, both in the masks and in the
+    result. k = 0 is TIES with ``combine="sum"``.
+
+    Parameters
+    ----------
+    layer : Layer
+        Base ``[*s]`` and task vectors ``[T, *s]``.
+    state : TiesState
+        Thresholds and majority sign of the whole model.
+    scale : float, default 0.3
+        The coefficient :math:`\alpha`.
+    k : int, default 2
+        Least number of tasks that must use a weight.
+    threshold : float or mapping of task to float, default 0.4
+        Thresholds :math:`\lambda_t` of the masks.
+    density : float, default 0.2
+        Kept share of the trimming.
+    keep : {"k+1", "k"}, default "k+1"
+        Rule of the trimming, see :data:`mergebook.methods.ties.ties`.
+    """
+    return layer.base + scale * consensus(layer, ties_vector(layer, state, "sum"), k, threshold)

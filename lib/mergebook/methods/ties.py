@@ -1,0 +1,97 @@
+"""TIES-Merging: trim, elect signs, merge what agrees [yadav2023ties]."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from torch import Tensor
+
+from mergebook.methods.task_arithmetic import SCALES
+from mergebook.registry import Range, merge_method
+from mergebook.weights import Experts, Layer, TopEntries, sum_tasks, top_entries
+from mergebook.weights.select import Keep
+
+Combine = Literal["mean", "sum"]
+
+
+@dataclass(frozen=True)
+class TiesState:
+    """What TIES knows about the whole model before it merges a layer.
+
+    Attributes
+    ----------
+    top : TopEntries
+        The entries of each task vector that survive trimming.
+    majority : int
+        Sign (-1, 0 or 1) of the sum of all elected signs: the sign of entries that cancel.
+    """
+
+    top: TopEntries
+    majority: int
+
+
+def prepare_ties(experts: Experts, density: float, keep: Keep) -> TiesState:
+    """Thresholds of all tasks and the majority sign, in streaming passes over the layers."""
+    top = top_entries(experts, density, keep)
+    signs = sum(int(sum_tasks(top.trim(layer)).sign().sum()) for layer in experts)
+    return TiesState(top, (signs > 0) - (signs < 0))
+
+
+def ties_vector(layer: Layer, state: TiesState, combine: Combine) -> Tensor:
+    """Merged task vector ``[*s]``: of each entry, the trimmed values with the elected sign."""
+    trimmed = state.top.trim(layer)
+    elected = sum_tasks(trimmed).sign()
+    elected[elected == 0] = state.majority
+    agreeing = (trimmed * elected).clamp_(min=0)  # magnitudes; zero where the sign is the other
+    merged = sum_tasks(agreeing).mul_(elected)
+    if combine == "mean":
+        merged /= agreeing.count_nonzero(0).clamp_(min=1)
+    return merged
+
+
+@merge_method(
+    "ties",
+    title="TIES",
+    paper="yadav2023ties",
+    prepare=prepare_ties,
+    grid={"scale": SCALES},
+)
+def ties(
+    layer: Layer,
+    state: TiesState,
+    *,
+    scale: Annotated[float, Range(0, 3)] = 1.0,
+    density: Annotated[float, Range(0, 1)] = 0.2,
+    combine: Combine = "mean",
+    keep: Keep = "k+1",
+) -> Tensor:
+    r"""Trim small entries, elect a sign per entry, merge the values that agree with it.
+
+    1. Trim: :math:`\hat\tau_t` keeps the largest magnitudes of the whole task vector (not of each
+       tensor) and is zero elsewhere.
+    2. Elect: :math:`\gamma_i = \mathrm{sgn}(\sum_t \hat\tau_{t,i})`; where the sum is exactly zero,
+       the sign of :math:`\sum_i \gamma_i`.
+    3. Merge: :math:`\tau_i` is the mean (or sum) of the :math:`\hat\tau_{t,i}` with sign
+       :math:`\gamma_i`; :math:`\theta = \theta_0 + \alpha\tau`.
+
+    Should :math:`\sum_i \gamma_i` be zero as well, no value agrees and a cancelling entry stays at
+    the base; the released code then keeps the negative values.
+
+    Parameters
+    ----------
+    layer : Layer
+        Base ``[*s]`` and task vectors ``[T, *s]``.
+    state : TiesState
+        Thresholds and majority sign of the whole model.
+    scale : float, default 1.0
+        The coefficient :math:`\alpha` (about 1 for the mean, about 0.3 for the sum).
+    density : float, default 0.2
+        Kept share of the entries that count, see :attr:`mergebook.weights.Experts.num_entries`.
+    combine : {"mean", "sum"}, default "mean"
+        Mean as in the TIES paper; sum as in the masks and the consensus of the TALL-masks code.
+    keep : {"k+1", "k"}, default "k+1"
+        Whether trimming keeps one entry more than k = int(d * density), and all magnitudes equal
+        to the threshold, as the released code does, or exactly k.
+    """
+    return layer.base + scale * ties_vector(layer, state, combine)
