@@ -1,0 +1,39 @@
+"""What the book shows: reported numbers, side-by-side tables, figures, claims, glued values."""
+
+from mergebook.report.basics import scale_curve, task_vector_sketch
+from mergebook.report.basin import line_figure
+from mergebook.report.claims import Claim, Judgement, claims_table, verdict, verdicts
+from mergebook.report.embed import show
+from mergebook.report.figures import (
+    accuracy_vs_storage,
+    per_task_heatmap,
+    sample_sheet,
+)
+from mergebook.report.glue import glue
+from mergebook.report.reported import reported, reported_main_table
+from mergebook.report.results import load_results, save_results
+from mergebook.report.style import method_style
+from mergebook.report.tables import html_table, side_by_side
+
+__all__ = [
+    "Claim",
+    "Judgement",
+    "accuracy_vs_storage",
+    "claims_table",
+    "glue",
+    "html_table",
+    "line_figure",
+    "load_results",
+    "method_style",
+    "per_task_heatmap",
+    "reported",
+    "reported_main_table",
+    "sample_sheet",
+    "save_results",
+    "scale_curve",
+    "show",
+    "side_by_side",
+    "task_vector_sketch",
+    "verdict",
+    "verdicts",
+]

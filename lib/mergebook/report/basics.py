@@ -1,0 +1,98 @@
+"""Figures of the introduction: what is merged, and what the scale does."""
+
+from __future__ import annotations
+
+from itertools import cycle
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mergebook.errors import ReportError
+from mergebook.report.style import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, book_style
+
+
+@book_style()
+def task_vector_sketch() -> Figure:
+    """Draw what is merged: base, two experts, their task vectors, and two ways to add them."""
+    base, ends = np.array([0.0, 0.0]), {"A": np.array([2.6, 0.25]), "B": np.array([0.5, 1.9])}
+    fig, ax = plt.subplots(figsize=(6.4, 3.1), layout="constrained")
+    for (name, end), colour in zip(ends.items(), (BLUE, VERMILION), strict=True):
+        ax.annotate("", end, base, arrowprops={"arrowstyle": "-|>", "lw": 2.2, "color": colour})
+        side = np.array([0.05, -0.32]) if name == "A" else np.array([-0.42, 0.02])
+        ax.text(*(end / 2 + side), rf"$\tau_{name}$", color=colour, fontsize=15)
+        ax.plot(*end, "o", color=colour, ms=9)
+        offset = (10, -4) if name == "A" else (-10, 8)
+        ax.annotate(
+            f"expert {name}",
+            end,
+            offset,
+            textcoords="offset points",
+            color=colour,
+            ha="left" if name == "A" else "right",
+        )
+    total = ends["A"] + ends["B"]
+    for end in ends.values():
+        ax.plot(*zip(end, total, strict=True), ls=":", lw=1.2, color=GREY)
+    ax.annotate("", total, base, arrowprops={"arrowstyle": "-", "lw": 1.2, "ls": "--", "ec": GREY})
+    marks = {
+        0.5: ("o", r"average: $\theta_0+\frac{1}{2}(\tau_A+\tau_B)$"),
+        0.8: ("D", r"task arithmetic: $\theta_0+\alpha(\tau_A+\tau_B)$"),
+    }
+    for share, (marker, label) in marks.items():
+        ax.plot(*(share * total), marker, color=GREEN, ms=9)
+        ax.annotate(
+            label,
+            share * total,
+            (10, -6),
+            textcoords="offset points",
+            va="top",
+            color=GREEN,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+        )
+    ax.plot(*base, "s", color="black", ms=10)
+    ax.annotate(
+        r"base $\theta_0$", base, (-8, -8), textcoords="offset points", ha="right", va="top"
+    )
+    ax.set(xlim=(-0.7, 5.0), ylim=(-0.4, 2.3), aspect="equal")
+    ax.set_axis_off()
+    return fig
+
+
+@book_style()
+def scale_curve(curve: pd.DataFrame, experts: pd.Series) -> Figure:
+    """Accuracy of each task against the scale of the merged task vector.
+
+    Parameters
+    ----------
+    curve : DataFrame
+        Columns ``scale``, ``task``, ``accuracy`` (fraction).
+    experts : Series
+        Accuracy of each task's expert, indexed by task; drawn as a dashed line.
+
+    Returns
+    -------
+    Figure
+        One colour and marker per task.
+
+    Raises
+    ------
+    ReportError
+        If an expert is missing.
+    """
+    fig, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
+    looks = zip(cycle((BLUE, VERMILION, GREEN, ORANGE, PURPLE)), cycle("osD^"), strict=False)
+    for (task, part), (colour, marker) in zip(
+        curve.groupby("task", sort=False), looks, strict=False
+    ):
+        if task not in experts:
+            raise ReportError(f"no accuracy of the expert of task {task!r}")
+        name = str(task).replace("_", " ")
+        line = part.sort_values("scale")
+        ax.plot(line["scale"], 100 * line["accuracy"], color=colour, marker=marker, label=name)
+        label = f"expert for {name}"
+        ax.axhline(100 * experts[task], color=colour, ls="--", lw=1.2, label=label)
+    ax.set(xlabel=r"Scale $\alpha$", ylabel="Test accuracy, %")
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return fig

@@ -1,0 +1,236 @@
+"""Claims of a paper and their computed verdicts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from IPython.display import HTML
+from numpy.typing import ArrayLike
+
+from mergebook.errors import ReportError
+from mergebook.report.tables import EMPTY, html_table
+
+HOLDS = "holds"
+FAILS = "does not hold"
+INCONCLUSIVE = "inconclusive"
+NOT_TESTABLE = "not testable at this scale"
+
+
+def verdict(estimate: float, low: float, high: float) -> str:
+    """Verdict on "the statistic is positive".
+
+    Parameters
+    ----------
+    estimate : float
+        Value of the statistic on the images as they are.
+    low, high : float
+        Bounds of its 95 % interval.
+
+    Returns
+    -------
+    str
+        ``"holds"`` if the interval lies above zero, ``"does not hold"`` if it lies below,
+        ``"inconclusive"`` if it contains zero.
+
+    Raises
+    ------
+    ReportError
+        If a number is not finite, or the bounds are in the wrong order.
+    """
+    if not all(map(math.isfinite, (estimate, low, high))):
+        raise ReportError(f"no verdict on estimate {estimate}, interval [{low}, {high}]")
+    if low > high:
+        raise ReportError(f"interval [{low}, {high}] has its bounds in the wrong order")
+    if low > 0:
+        return HOLDS
+    return FAILS if high < 0 else INCONCLUSIVE
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A claim with its estimate, 95 % interval (NaN where there is none) and verdict."""
+
+    claim: Claim
+    estimate: float
+    low: float
+    high: float
+    verdict: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement of a paper, put as "this statistic is positive".
+
+    Parameters
+    ----------
+    key : str
+        Short name, unique on its page.
+    statement : str
+        The claim in one sentence.
+    source : str
+        Where the paper makes it.
+    unit : str
+        Unit of the statistic as shown; ``"points"`` shows a fraction in percentage points.
+    """
+
+    key: str
+    statement: str
+    source: str
+    unit: str = "points"
+
+    def judge(self, samples: ArrayLike, estimate: float, note: str = "") -> Judgement:
+        """Judge the claim from a bootstrap of its statistic.
+
+        Parameters
+        ----------
+        samples : array_like, shape (B,)
+            The statistic on B resamples. Both sides of a comparison must use the same resampled
+            images (a paired bootstrap), or the interval is too wide.
+        estimate : float
+            The statistic on the images as they are.
+        note : str
+            What was compared, in a few words.
+
+        Returns
+        -------
+        Judgement
+            With the central 95 % of the samples as interval.
+
+        Raises
+        ------
+        ReportError
+            If there are no samples, they are not one-dimensional, or one is not finite.
+        """
+        samples = np.asarray(samples, dtype=float)
+        if samples.ndim != 1 or samples.size == 0 or not np.isfinite(samples).all():
+            raise ReportError(
+                f"claim {self.key!r}: needs a one-dimensional array of finite bootstrap samples, "
+                f"got shape {samples.shape}"
+            )
+        low, high = map(float, np.quantile(samples, [0.025, 0.975]))
+        return Judgement(self, float(estimate), low, high, verdict(estimate, low, high), note)
+
+    def judge_all(self, parts: Sequence[Judgement], note: str = "") -> Judgement:
+        """Judge a claim that makes several comparisons at once.
+
+        It holds only if all of them hold, does not hold if any of them does not, and is
+        inconclusive otherwise. With many comparisons "does not hold" is reached by chance more
+        often than a single interval suggests; "holds" is not.
+
+        Parameters
+        ----------
+        parts : sequence of Judgement
+            One per comparison.
+        note : str
+            Shown in place of the note of the weakest comparison.
+
+        Returns
+        -------
+        Judgement
+            With the numbers of the weakest comparison: among those that decide the verdict, the
+            one whose interval starts lowest.
+
+        Raises
+        ------
+        ReportError
+            If there are no parts, or one of them was not testable.
+        """
+        if not parts:
+            raise ReportError(f"claim {self.key!r}: nothing to judge")
+        verdicts = {part.verdict for part in parts}
+        if NOT_TESTABLE in verdicts:
+            raise ReportError(f"claim {self.key!r}: a part of it is {NOT_TESTABLE}")
+        overall = next(v for v in (FAILS, INCONCLUSIVE, HOLDS) if v in verdicts)
+        weakest = min((p for p in parts if p.verdict == overall), key=lambda part: part.low)
+        return Judgement(
+            self, weakest.estimate, weakest.low, weakest.high, overall, note or weakest.note
+        )
+
+    def not_testable(self, reason: str) -> Judgement:
+        """Record that the claim cannot be tested at this scale, and why."""
+        return Judgement(self, math.nan, math.nan, math.nan, NOT_TESTABLE, reason)
+
+
+def verdicts(judgements: Iterable[Judgement]) -> pd.DataFrame:
+    """Judgements as data, to be written to the results.
+
+    Parameters
+    ----------
+    judgements : iterable of Judgement
+        One per claim.
+
+    Returns
+    -------
+    DataFrame
+        One row per claim: ``key``, ``statement``, ``source``, ``estimate``, ``low``, ``high``
+        (as computed, not in points), ``verdict``, ``compared``.
+    """
+    rows = [
+        {
+            "key": j.claim.key,
+            "statement": j.claim.statement,
+            "source": j.claim.source,
+            "estimate": j.estimate,
+            "low": j.low,
+            "high": j.high,
+            "verdict": j.verdict,
+            "compared": j.note,
+        }
+        for j in judgements
+    ]
+    return pd.DataFrame(rows)
+
+
+def _number(value: float, unit: str) -> str:
+    if math.isnan(value):
+        return EMPTY
+    return f"{100 * value:+.1f}" if unit == "points" else f"{value:+.3g}"
+
+
+def claims_table(judgements: Iterable[Judgement], caption: str = "Claims and verdicts") -> HTML:
+    """Table of claims: statement, source, estimate, 95 % interval, verdict.
+
+    Parameters
+    ----------
+    judgements : iterable of Judgement
+        One per claim, in the order of the page.
+    caption : str
+        Caption of the table.
+
+    Returns
+    -------
+    IPython.display.HTML
+        Shown by a notebook when it is a cell's last value.
+
+    Raises
+    ------
+    ReportError
+        If two judgements share a key.
+    """
+    judgements = list(judgements)
+    keys = [judgement.claim.key for judgement in judgements]
+    doubled = sorted({key for key in keys if keys.count(key) > 1})
+    if doubled:
+        raise ReportError(f"claims listed twice: {', '.join(doubled)}")
+    rows = []
+    for j in judgements:
+        unit = j.claim.unit
+        interval = f"{_number(j.low, unit)} to {_number(j.high, unit)}"
+        rows.append(
+            {
+                "Claim": j.claim.statement,
+                "Source": j.claim.source,
+                "Estimate": EMPTY
+                if math.isnan(j.estimate)
+                else f"{_number(j.estimate, unit)} {unit}",
+                "95 % interval": EMPTY if math.isnan(j.low) else interval,
+                "Verdict": j.verdict,
+                "Compared": j.note,
+            }
+        )
+    return html_table(pd.DataFrame(rows).set_index("Claim"), caption=caption, words=True)

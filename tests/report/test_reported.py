@@ -1,0 +1,70 @@
+import pandas as pd
+import pytest
+
+from mergebook import paths
+from mergebook.errors import ReportError
+from mergebook.report import reported, reported_main_table
+
+TABLES = sorted(path.stem for path in (paths.data_dir() / "reported").glob("*.csv"))
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_table_is_tidy_and_labelled(table):
+    frame = reported(table)
+    assert set(frame["provenance"]) <= {"printed", "digitised"}
+    assert set(frame["bound"]) <= {"=", ">"}
+    assert frame["value"].notna().all()
+    # A digitised number states its reading error, a printed one has none.
+    assert (frame["uncertainty"].notna() == (frame["provenance"] == "digitised")).all()
+    keys = [c for c in frame if c not in ("value", "bound", "provenance", "uncertainty")]
+    assert not frame.duplicated(keys).any()
+
+
+def test_every_table_is_described():
+    readme = (paths.data_dir() / "reported" / "README.md").read_text(encoding="utf-8")
+    assert TABLES
+    for table in TABLES:
+        assert f"`{table}.csv`" in readme
+
+
+def test_shares_of_entries_sum_to_one_hundred():
+    frame = reported("tall_masks_mask_agreement")
+    sums = frame.groupby(["num_tasks", "method"])["value"].sum()
+    assert sums.between(98, 102).all()
+
+
+def test_storage_follows_the_closed_formula():
+    """Printed storage equals 32 (P' + F), 32 (T P' + F), 32 (2 P' + F) + T P' bits."""
+    sizes = {"ViT-B-32": (87_849_216, 25_599_489), "ViT-L-14": (303_966_208, 38_595_841)}
+    for backbone, (trained, frozen) in sizes.items():
+        for num_tasks in (8, 14, 20):
+            storage = reported_main_table(backbone, num_tasks)["storage_gigabit"]
+            tall = 32 * (2 * trained + frozen) + num_tasks * trained
+            assert storage["task_arithmetic"] == round(32 * (trained + frozen) / 1e9, 1)
+            assert storage["fine_tuned"] == round(32 * (num_tasks * trained + frozen) / 1e9, 1)
+            assert storage["tall_ties"] == round(tall / 1e9, 1)
+
+
+def test_main_table_has_fractions_gaps_and_bounds():
+    table = reported_main_table("ViT-B-32", 20)
+    assert table.index[0] == "zero_shot" and table.index[-1] == "fine_tuned" and len(table) == 11
+    assert table["accuracy"].between(0, 1).all()
+    assert pd.isna(table.loc["fine_tuned", "normalised"])
+    assert table.index[table["storage_bound"] == ">"].tolist() == ["magnitude_pruning"]
+
+
+def test_unknown_names_list_the_choices():
+    with pytest.raises(ReportError, match="did you mean 'tall_masks_main'"):
+        reported("tall_mask_main")
+    with pytest.raises(ReportError, match=r"unknown backbone 'ViT-H-14'.*ViT-B-32, ViT-L-14"):
+        reported_main_table("ViT-H-14")
+    with pytest.raises(ReportError, match=r"unknown num_tasks 9.*8, 14, 20"):
+        reported_main_table(num_tasks=9)
+
+
+def test_a_file_without_a_column_is_named(tmp_path, monkeypatch):
+    (tmp_path / "reported").mkdir()
+    (tmp_path / "reported" / "odd.csv").write_text("paper,table,value\nx,y,1\n")
+    monkeypatch.setattr(paths, "data_dir", lambda: tmp_path)
+    with pytest.raises(ReportError, match=r"odd\.csv: no column backbone, num_tasks"):
+        reported("odd")
