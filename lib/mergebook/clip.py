@@ -29,7 +29,7 @@ VOCABULARY = "vocabulary.txt"
 MINI_MEAN, MINI_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
-def backbones() -> tuple[str, ...]:
+def list_backbones() -> tuple[str, ...]:
     """Names of the backbones: the mini ones, then the papers' [radford2021clip]_."""
     return MINI + PAPER
 
@@ -163,15 +163,15 @@ def create(name: str) -> Backbone:
     Parameters
     ----------
     name : str
-        One of :func:`backbones`.
+        One of :func:`list_backbones`.
 
     Raises
     ------
     BackboneError
         Unknown name.
     """
-    if name not in backbones():
-        raise BackboneError(unknown("backbone", name, backbones()))
+    if name not in list_backbones():
+        raise BackboneError(unknown("backbone", name, list_backbones()))
     _configs()
     quick = {} if name in MINI else {"force_quick_gelu": True}  # OpenAI's weights need it
     with _quiet():
@@ -190,7 +190,7 @@ def load_backbone(name: str = "mini-small", path: str | Path | None = None) -> B
     Parameters
     ----------
     name : str, default "mini-small"
-        One of :func:`backbones`.
+        One of :func:`list_backbones`.
     path : path, optional
         A safetensors file with the whole model's state dict. The mini backbones ship with the
         package; a paper's backbone without a path is taken from open_clip's ``openai`` weights.
@@ -239,7 +239,7 @@ def visual_encoder(name: str, state: Mapping[str, Tensor]) -> nn.Module:
     Parameters
     ----------
     name : str
-        One of :func:`backbones`.
+        One of :func:`list_backbones`.
     state : mapping
         State dict of the image tower (keys as in open_clip's ``model.visual``).
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from mergebook.errors import SuiteError, unknown
 from mergebook.suites.base import SPLITS, Images, Suite, Task
 
-__all__ = ["SPLITS", "Images", "Suite", "Task", "load_suite", "suites"]
+__all__ = ["SPLITS", "Images", "Suite", "Task", "list_suites", "load_suite"]
 
 
-def suites() -> tuple[str, ...]:
+def list_suites() -> tuple[str, ...]:
     """Names of the suites that :func:`load_suite` knows."""
     return ("mini",)
 
@@ -19,7 +19,7 @@ def load_suite(name: str = "mini", num_tasks: int | None = None) -> Suite:
     Parameters
     ----------
     name : str, default "mini"
-        One of :func:`suites`.
+        One of :func:`list_suites`.
     num_tasks : int, optional
         Keep the first so many tasks; all if not given. 8, 14 and 20 nest as in the CLIP suite.
 
@@ -29,7 +29,7 @@ def load_suite(name: str = "mini", num_tasks: int | None = None) -> Suite:
         Unknown suite, or ``num_tasks`` out of range.
     """
     if name != "mini":
-        raise SuiteError(unknown("suite", name, suites()))
+        raise SuiteError(unknown("suite", name, list_suites()))
     from mergebook.suites import mini
 
     suite = mini.suite()

@@ -34,10 +34,10 @@ class FinetuneRecipe:
         Training images.
     """
 
-    steps: int = 300
+    steps: int = 200
     lr: float = 3e-4
     batch_size: int = 64
-    warmup: int = 30
+    warmup: int = 20
     weight_decay: float = 0.1
     train_size: int = 3000
 
