@@ -222,10 +222,11 @@ def sample_sheet(images: NDArray[np.uint8], names: Sequence[str]) -> Figure:
         y, x = height * (n // columns), width * (n % columns)
         sheet[y : y + height - gap, x : x + width - gap] = image
     side = min(0.7, 8.4 / columns)  # inches an image
-    fig, ax = plt.subplots(figsize=(side * columns, side * rounds + 0.9), layout="constrained")
-    ax.imshow(sheet, interpolation="nearest")
     labels = [name.replace("_", " ") for name in names]
     crowded = max(map(len, labels)) * 0.075 > side
+    below = 0.07 * max(map(len, labels)) * 0.7 + 0.2 if crowded else 0.3  # inches for the names
+    fig, ax = plt.subplots(figsize=(side * columns, side * rounds + below), layout="constrained")
+    ax.imshow(sheet, interpolation="nearest")
     turn = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
     ax.set_xticks(width * np.arange(columns) + (width - gap) / 2, labels, fontsize=8, **turn)
     ax.set_yticks([])
