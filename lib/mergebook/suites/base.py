@@ -122,7 +122,8 @@ class Task:
         SuiteError
             If the test split has too few images of a class.
         """
-        images, labels = self.images("test", seed=seed)
+        enough = min(self.sizes["test"], 8 * per_class * len(self.class_names))
+        images, labels = self.images("test", enough, seed)
         found = [np.flatnonzero(labels == c)[:per_class] for c in range(len(self.class_names))]
         for name, index in zip(self.class_names, found, strict=True):
             if len(index) < per_class:
