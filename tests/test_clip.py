@@ -81,9 +81,9 @@ def test_visual_encoder_has_the_given_weights():
 
 def test_bad_weights_are_named(tmp_path):
     base = clip.load_backbone("mini-small").visual.state_dict()
-    with pytest.raises(BackboneError, match=r"mini-small.*proj"):
+    with pytest.raises(BackboneError, match=r"(?s)mini-small.*proj"):
         clip.visual_encoder("mini-small", {k: v for k, v in base.items() if k != "proj"})
-    with pytest.raises(BackboneError, match=r"mini-large.*size mismatch"):
+    with pytest.raises(BackboneError, match=r"(?s)mini-large.*size mismatch"):
         clip.visual_encoder("mini-large", base)
     save_checkpoint({"proj": torch.zeros(2)}, tmp_path / "wrong.safetensors")
     with pytest.raises(BackboneError, match=r"wrong\.safetensors"):

@@ -26,6 +26,16 @@ def path(tmp_path):
     return save_checkpoint(STATE, tmp_path / "model.safetensors", {"backbone": "mini-small"})
 
 
+def test_equal_content_gives_equal_bytes(tmp_path):
+    metadata = {f"key {i}": f'value "{i}"\n\u00e9\x01' for i in range(12)}
+    tensors = {"b": torch.arange(3.0), "a": torch.ones(2, 2)}
+    files = [save_checkpoint(tensors, tmp_path / f"{i}.safetensors", metadata) for i in range(4)]
+    assert len({file.read_bytes() for file in files}) == 1
+    again = Checkpoint(files[0])
+    assert again.metadata == metadata
+    assert torch.equal(again["b"], tensors["b"]) and torch.equal(again["a"], tensors["a"])
+
+
 def test_round_trip(path):
     file = Checkpoint(path)
     assert set(file) == set(STATE)

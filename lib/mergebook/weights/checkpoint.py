@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping
@@ -141,12 +142,25 @@ def save_checkpoint(
         mode = partial.stat().st_mode  # what the umask gives; the writer below makes it private
         save_file(_distinct(tensors), partial, metadata=dict(metadata or {}))
         partial.chmod(mode)
+        _sort_metadata(partial)
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot write {path}: {error}") from error
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+def _sort_metadata(path: Path) -> None:
+    """Sort a header's metadata, which the writer shuffles: equal content gives equal bytes."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if header["__metadata__"] and len(text) <= size:  # the same characters in another order
+            file.seek(8)
+            file.write(text.ljust(size))
 
 
 def _distinct(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
