@@ -11,6 +11,7 @@ import resource
 import statistics
 import sys
 import time
+from functools import partial
 
 import pandas as pd
 import torch
@@ -22,14 +23,16 @@ REFERENCE = "averaging"
 MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 
 
-def median_seconds(call, repeats):
-    call()  # warm-up: imports, page cache
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+def median_seconds(calls, repeats):
+    """Median time of each call by name; in rounds, so that all see the same machine."""
+    times = {name: [] for name in calls}
+    for round_ in range(repeats + 1):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if round_:  # the first round is a warm-up: imports, page cache
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def _peak(call, queue):
@@ -50,23 +53,18 @@ def peak_bytes(call):
 
 
 def measure(bench, repeats):
-    rows = []
-    for name in mb.list_methods():
-        method = mb.get_method(name)
-
-        def merge(method=method):
-            return method(bench.experts)
-
-        seconds, added = median_seconds(merge, repeats), peak_bytes(merge)
-        rows.append(
-            {"measured": "merge", "method": name, "ms": 1e3 * seconds, "MiB": added / 2**20}
-        )
+    merges = {name: partial(mb.get_method(name), bench.experts) for name in mb.list_methods()}
+    rows = [
+        {"measured": "merge", "method": name, "ms": 1e3 * seconds}
+        for name, seconds in median_seconds(merges, repeats).items()
+    ]
     table = pd.DataFrame(rows)
     table["ratio"] = table["ms"] / table.loc[table["method"] == REFERENCE, "ms"].item()
+    table["MiB"] = [peak_bytes(merge) / 2**20 for merge in merges.values()]
 
-    model = mb.get_method("task_arithmetic")(bench.experts)
-    seconds = median_seconds(lambda: bench.correct(model), 3)
-    evaluation = {"measured": "evaluate", "method": "task_arithmetic", "ms": 1e3 * seconds}
+    name = "task_arithmetic"
+    seconds = median_seconds({name: partial(bench.correct, merges[name]())}, 3)[name]
+    evaluation = {"measured": "evaluate", "method": name, "ms": 1e3 * seconds}
     return pd.concat([table, pd.DataFrame([evaluation])], ignore_index=True)
 
 

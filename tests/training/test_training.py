@@ -20,6 +20,8 @@ from mergebook.training import (
     pretrain,
     pretraining,
 )
+from mergebook.training import experts as experts_module
+from mergebook.training.loop import cosine
 from mergebook.weights import Checkpoint
 
 TINY = FinetuneRecipe(steps=3, warmup=1, train_size=64)
@@ -32,7 +34,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def test_schedule():
-    factors = [pretraining.cosine(step, 10, 3) for step in range(10)]
+    factors = [cosine(step, 10, 3) for step in range(10)]
     assert factors[:3] == pytest.approx([1 / 3, 2 / 3, 1])
     assert factors[3] == 1 and all(a > b for a, b in itertools.pairwise(factors[3:]))
 
@@ -88,6 +90,15 @@ def test_cache_trains_once_and_mends_damage(cache):
     finetune_experts(suite, "mini-small", 3, jobs=2, recipe=TINY)
     assert (folder / "words.safetensors").read_bytes() == whole
     assert stamps["cells.safetensors"] == (folder / "cells.safetensors").stat().st_mtime_ns
+
+
+def test_cache_knows_the_code_that_made_it(cache, monkeypatch):
+    suite = load_suite().select(["cells"])
+    path = finetune_experts(suite, recipe=TINY) / "cells.safetensors"
+    made = path.stat().st_mtime_ns
+    monkeypatch.setattr(experts_module, "_sources", lambda: "other code")
+    finetune_experts(suite, recipe=TINY, jobs=1)
+    assert path.stat().st_mtime_ns > made
 
 
 def test_interrupted_training_keeps_what_is_done(cache):

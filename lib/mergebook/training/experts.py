@@ -10,11 +10,13 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+import mergebook
 from mergebook import clip
 from mergebook.errors import CheckpointError, ExperimentError
 from mergebook.paths import assets_dir, checkpoints_dir
@@ -47,11 +49,21 @@ def _digest(data: str | bytes) -> str:
     return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
 
 
+@lru_cache(maxsize=1)
+def _sources() -> str:
+    """Digest of the code that decides what an expert is: images, prompts, backbone, training."""
+    package = Path(mergebook.__file__).parent
+    files = [package / "clip.py", *(package / "training" / f for f in ("finetuning.py", "loop.py"))]
+    files += [path for path in (package / "suites").rglob("*.py") if path.name != "world.py"]
+    return _digest(b"".join(path.read_bytes() for path in sorted(files)))[:16]
+
+
 def _identity(backbone: str, task: str, seed: int, recipe: FinetuneRecipe) -> dict[str, str]:
     """Metadata that a cached expert must carry to be used again."""
     base = _digest((assets_dir() / f"{backbone}.safetensors").read_bytes())[:16]
     return {"role": "expert", "backbone": backbone, "task": task, "seed": str(seed),
-            "recipe": json.dumps(asdict(recipe)), "pretrained": base}  # fmt: skip
+            "recipe": json.dumps(asdict(recipe)), "pretrained": base,
+            "sources": _sources()}  # fmt: skip
 
 
 def _cached(path: Path, identity: dict[str, str]) -> bool:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from mergebook import clip
 from mergebook.errors import ExperimentError
 from mergebook.suites import Task
-from mergebook.training.pretraining import cosine, jitter
+from mergebook.training.loop import cosine, jitter
 
 DATA_SEED = 0  # experts of all seeds share train, validation and test images, so none can leak
 

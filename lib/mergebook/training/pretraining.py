@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -17,6 +16,7 @@ from mergebook import clip
 from mergebook.errors import BackboneError, unknown
 from mergebook.paths import assets_dir, checkpoints_dir
 from mergebook.suites.mini.world import TEMPLATES, render_world
+from mergebook.training.loop import cosine, jitter
 from mergebook.weights import save_checkpoint
 
 SAVE_EVERY = 200  # steps between resumable states
@@ -53,19 +53,6 @@ RECIPES = {
     "mini-small": PretrainRecipe(steps=2600, lr=2e-3),
     "mini-large": PretrainRecipe(steps=2200, lr=1.5e-3),
 }
-
-
-def cosine(step: int, steps: int, warmup: int) -> float:
-    """Factor on the peak learning rate at a step: linear warm-up, then cosine to zero."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-
-def jitter(x: Tensor, generator: torch.Generator, shift: int = 3, noise: float = 0.1) -> Tensor:
-    """Shift a batch by up to `shift` pixels (cyclically) and add Gaussian noise."""
-    dy, dx = torch.randint(-shift, shift + 1, (2,), generator=generator).tolist()
-    return torch.roll(x + noise * torch.randn(x.shape, generator=generator), (dy, dx), (2, 3))
 
 
 def world_vocabulary(captions: list[str]) -> list[str]:
