@@ -219,3 +219,10 @@ def test_bad_names_are_refused(arguments, message, tmp_path, monkeypatch, capsys
     assert status == 2
     assert message in err
     assert files(tmp_path) == []
+
+
+def test_a_closed_pipe_is_no_error(root):
+    command = f"{sys.executable} -m mergebook.cli describe ties | head -1; echo ${{PIPESTATUS[0]}}"
+    run = subprocess.run(["bash", "-c", command], cwd=root, capture_output=True, text=True)
+    assert run.stdout.splitlines()[-1] == "0"
+    assert run.stderr == ""
