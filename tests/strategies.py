@@ -33,6 +33,11 @@ def reals(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return rng.normal(size=shape) * 10.0 ** rng.integers(-6, 2, shape) * (rng.random(shape) > 0.1)
 
 
+def gaussian(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Numbers of one order of magnitude, no two alike: matrices have distinct singular values."""
+    return rng.normal(size=shape)
+
+
 StateDict = dict[str, Tensor]
 
 

@@ -9,7 +9,7 @@ import torch
 import mergebook as mb
 from mergebook import registry
 from mergebook.errors import MethodError, ParameterError
-from mergebook.registry import PerTask, Range, compression_method, merge_method
+from mergebook.registry import PerTask, Range, merge_method, model_method
 from mergebook.weights import Experts
 
 
@@ -146,7 +146,7 @@ def undocumented(experts, *, y: bool = True): ...
 )
 def test_incomplete_declarations_are_refused(function, message):
     with pytest.raises(MethodError, match=message):
-        compression_method("new", title="New", paper=None)(documented(function))
+        model_method("new", title="New", paper=None, family="compression")(documented(function))
     assert "new" not in mb.list_methods()
 
 
@@ -154,7 +154,9 @@ def test_grids_must_be_valid():
     def plain(experts, *, x: Annotated[float, Range(0, 1)] = 0.5): ...
 
     with pytest.raises(ParameterError, match=r"new: x=2 is not a number from 0 to 1"):
-        compression_method("new", title="New", paper=None, grid={"x": (0.5, 2)})(documented(plain))
+        model_method("new", title="New", paper=None, family="compression", grid={"x": (0.5, 2)})(
+            documented(plain)
+        )
 
 
 # ---------------------------------------------------------------------- bad calls
@@ -212,9 +214,9 @@ def test_annotations_that_the_decorators_know():
     @documented
     def per_task(experts, *, x: Annotated[PerTask, Range(0)] = 1.0): ...
 
-    method = compression_method("choice", title="Choice", paper=None)(choice)
+    method = model_method("choice", title="Choice", paper=None, family="compression")(choice)
     assert method.check(x=2) == {"x": 2}
     with pytest.raises(ParameterError, match="x=True is not one of 1, 2"):
         method.check(x=True)
-    method = compression_method("per_task", title="Per task", paper=None)(per_task)
+    method = model_method("per_task", title="Per task", paper=None, family="compression")(per_task)
     assert method.check(x={"a": 100}) == {"x": {"a": 100.0}}

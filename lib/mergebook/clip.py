@@ -229,7 +229,8 @@ def _load(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
 
 
 @lru_cache(maxsize=2)
-def _visual_template(name: str) -> nn.Module:
+def visual_template(name: str) -> nn.Module:
+    """Return a backbone's image tower with random weights. Cached: do not modify it."""
     return create(name).visual.eval()
 
 
@@ -253,7 +254,7 @@ def visual_encoder(name: str, state: Mapping[str, Tensor]) -> nn.Module:
     BackboneError
         Unknown backbone, or keys and shapes that do not fit.
     """
-    encoder = copy.deepcopy(_visual_template(name))
+    encoder = copy.deepcopy(visual_template(name))
     _load(encoder, state, f"image tower of {name!r}")
     return encoder
 

@@ -1,21 +1,22 @@
 """The registry of methods: a function's signature is its declaration.
 
-A merge is a function of one layer; a method that needs a statistic of the whole model first has
-a `prepare` pass. A compression is a function of all experts that returns its own kind of
-solution. The decorators read name, paper, parameters, ranges and documentation, and from them
-come the table of methods, the search grids and the checks of what a user passes.
+A merge is a function of one layer; a method that needs a statistic of the whole model, or of a few
+images, first has a `prepare` pass. Any other method is a function of all experts that returns its
+own kind of solution. The decorators read name, paper, parameters, ranges and documentation, and
+from them come the pages of the methods, the search grids and the checks of what a user passes.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
+from mergebook.calibration import Calibration
 from mergebook.errors import MethodError, ParameterError, unknown
 from mergebook.merged import MergedModel, SharedModel, sign_off
 from mergebook.parameters import Parameter, PerTask, Range, read_parameters
@@ -26,16 +27,32 @@ __all__ = [
     "Parameter",
     "PerTask",
     "Range",
-    "compression_method",
     "get_method",
     "list_methods",
     "merge",
     "merge_method",
+    "model_method",
 ]
 
 # Packages whose modules register methods when they are imported, which is on the first look-up.
-_PACKAGES = ("mergebook.methods", "mergebook.compression")
+_PACKAGES = tuple(
+    f"mergebook.{name}" for name in ("methods", "compression", "routing", "interventions")
+)
 _METHODS: dict[str, Method] = {}
+
+Need = Literal["images", "labels"]
+Status = Literal["paper", "our reading", "analogue", "common knowledge"]
+Qkv = Literal["fused", "split"]
+FAMILIES = (
+    "reference",
+    "data-free",
+    "statistics",
+    "adapted",
+    "training",
+    "compression",
+    "routing",
+    "intervention",
+)
 
 
 @dataclass(frozen=True)
@@ -50,8 +67,11 @@ class Method:
         Such as "data-free" or "compression".
     paper : str or None
         Citation key; None for common knowledge.
-    needs : tuple of str
-        What it needs beyond weights.
+    status : {"paper", "our reading", "analogue", "common knowledge"}
+        What the implementation rests on: the paper's text or released code; our reading of an
+        incomplete description; a counterpart of ours for image encoders; or common knowledge.
+    needs : tuple of {"images", "labels"}
+        What it needs beyond weights: unlabelled images, and their labels.
     symmetric : bool
         Whether the order of the experts is irrelevant.
     parameters : tuple of Parameter
@@ -63,20 +83,21 @@ class Method:
     function : callable
         The function that was registered.
     run : callable
-        Maps experts and a full set of parameters to a :class:`MergedModel`.
+        Maps experts, calibration and a full set of parameters to a :class:`MergedModel`.
     """
 
     name: str
     title: str
     family: str
     paper: str | None
-    needs: tuple[str, ...]
+    status: Status
+    needs: tuple[Need, ...]
     symmetric: bool
     parameters: tuple[Parameter, ...]
     grid: Mapping[str, tuple[Any, ...]]
     doc: str
     function: Callable[..., Any]
-    run: Callable[[Experts, dict[str, Any]], MergedModel]
+    run: Callable[[Experts, Calibration | None, dict[str, Any]], MergedModel]
 
     def check(self, **params: Any) -> dict[str, Any]:
         """All parameters with defaults filled in, as plain Python objects.
@@ -101,18 +122,25 @@ class Method:
                 ) from None
         return full
 
-    def __call__(self, experts: Experts, /, **params: Any) -> MergedModel:
+    def __call__(
+        self, experts: Experts, calibration: Calibration | None = None, /, **params: Any
+    ) -> MergedModel:
         """Merge or compress the experts.
 
         Parameters
         ----------
         experts : Experts
             Base and experts.
+        calibration : Calibration, optional
+            Images of the experts' tasks (of more tasks does no harm), for a method that needs some;
+            other methods do not look at them.
         **params
             The method's parameters.
 
         Raises
         ------
+        MethodError
+            If the method needs images or labels and there are none.
         ParameterError
             As :meth:`check`; also if a value per task does not name exactly the experts' tasks.
         """
@@ -124,7 +152,19 @@ class Method:
                     f"{self.name}: {name} must give one value for each of the tasks "
                     f"{', '.join(experts.tasks)}; missing or unknown: {', '.join(wrong)}"
                 )
-        return sign_off(self.run(experts, full), experts, self.name, full)
+        if self.needs:
+            calibration = self._check_calibration(experts, calibration)
+        return sign_off(self.run(experts, calibration, full), experts, self.name, full)
+
+    def _check_calibration(self, experts: Experts, given: Calibration | None) -> Calibration:
+        if given is None:
+            raise MethodError(
+                f"{self.name} needs {' and '.join(self.needs)}: pass a Calibration, "
+                f"such as Benchmark(...).calibration(), after the experts"
+            )
+        if "labels" in self.needs and given.labels is None:
+            raise MethodError(f"{self.name} needs labels, but the calibration has none")
+        return given.select(experts.tasks)
 
 
 def merge_method(
@@ -133,9 +173,11 @@ def merge_method(
     title: str,
     paper: str | None,
     family: str = "data-free",
+    status: Status = "paper",
     prepare: Callable[..., Any] | None = None,
     symmetric: bool = True,
-    needs: tuple[str, ...] = (),
+    needs: tuple[Need, ...] = (),
+    qkv: Qkv | None = None,
     grid: Mapping[str, tuple[Any, ...]] | None = None,
 ) -> Callable[[Callable[..., Tensor]], Method]:
     """Register a function of one layer as a merging method.
@@ -150,14 +192,21 @@ def merge_method(
     paper : str or None
         Citation key.
     family : str, default "data-free"
-        Group in the table of methods.
+        One of :data:`FAMILIES`, group in the table of methods.
+    status : {"paper", "our reading", "analogue", "common knowledge"}, default "paper"
+        What the implementation rests on, see :class:`Method`.
     prepare : callable, optional
         ``prepare(experts, **parameters) -> state``, run once before the layers; it is passed
-        those parameters that its signature names.
+        those parameters that its signature names. If the method needs images it is
+        ``prepare(experts, calibration, **parameters)``.
     symmetric : bool, default True
         Whether the order of the experts is irrelevant.
-    needs : tuple of str
+    needs : tuple of {"images", "labels"}
         What it needs beyond weights.
+    qkv : {"fused", "split"}, optional
+        For a method of matrices: how it sees query, key and value by default. The method gets a
+        parameter `qkv`; its functions see layers arranged accordingly
+        (:meth:`mergebook.weights.Experts.arranged`) and need not know.
     grid : mapping of str to tuple, optional
         Values that a search tries by default.
 
@@ -166,23 +215,32 @@ def merge_method(
     MethodError
         If the name is taken, or the function's declaration is incomplete.
     """
+    if needs and prepare is None:
+        raise MethodError(f"{name}: a merge that needs {needs} looks at them in `prepare`")
 
     def register(function: Callable[..., Tensor]) -> Method:
-        def run(experts: Experts, params: dict[str, Any]) -> MergedModel:
+        def run(
+            experts: Experts, calibration: Calibration | None, params: dict[str, Any]
+        ) -> MergedModel:
+            params = dict(params)
+            view = experts.arranged(params.pop("qkv")) if qkv else experts
             if prepare is None:
-                return SharedModel.build(experts, lambda layer: function(layer, **params))
+                return SharedModel.build(experts, lambda layer: function(layer, **params), view)
             wanted = inspect.signature(prepare).parameters
-            state = prepare(experts, **{key: params[key] for key in params if key in wanted})
-            return SharedModel.build(experts, lambda layer: function(layer, state, **params))
+            chosen = {key: params[key] for key in params if key in wanted}
+            state = prepare(view, *([calibration] if needs else []), **chosen)
+            return SharedModel.build(experts, lambda layer: function(layer, state, **params), view)
 
         return _register(
             function,
             run,
             num_positional=1 if prepare is None else 2,
+            extra=[_qkv(qkv)] if qkv else [],
             name=name,
             title=title,
             paper=paper,
             family=family,
+            status=status,
             symmetric=symmetric,
             needs=needs,
             grid=grid or {},
@@ -191,30 +249,39 @@ def merge_method(
     return register
 
 
-def compression_method(
+def model_method(
     name: str,
     *,
     title: str,
     paper: str | None,
-    family: str = "compression",
+    family: str,
+    status: Status = "paper",
     symmetric: bool = True,
-    needs: tuple[str, ...] = (),
+    needs: tuple[Need, ...] = (),
     grid: Mapping[str, tuple[Any, ...]] | None = None,
 ) -> Callable[[Callable[..., MergedModel]], Method]:
     """Register a function of all experts that returns its own kind of :class:`MergedModel`.
 
+    The function takes the :class:`~mergebook.weights.Experts` (then the
+    :class:`~mergebook.calibration.Calibration`, if it needs images) and its parameters by keyword.
     Parameters and errors are those of :func:`merge_method`.
     """
 
     def register(function: Callable[..., MergedModel]) -> Method:
+        def run(
+            experts: Experts, calibration: Calibration | None, params: dict[str, Any]
+        ) -> MergedModel:
+            return function(experts, *([calibration] if needs else []), **params)
+
         return _register(
             function,
-            lambda experts, params: function(experts, **params),
-            num_positional=1,
+            run,
+            num_positional=2 if needs else 1,
             name=name,
             title=title,
             paper=paper,
             family=family,
+            status=status,
             symmetric=symmetric,
             needs=needs,
             grid=grid or {},
@@ -223,15 +290,29 @@ def compression_method(
     return register
 
 
+def _qkv(default: Qkv) -> Parameter:
+    return Parameter(
+        "qkv",
+        "choice",
+        default,
+        "Query, key and value as one stacked matrix (open_clip's `in_proj_weight`) or as three "
+        "(Hugging Face's `q_proj`, `k_proj`, `v_proj`), whichever way the checkpoints store them.",
+        choices=get_args(Qkv),
+    )
+
+
 def _register(
     function: Callable[..., Any],
-    run: Callable[..., MergedModel],
+    run: Callable[[Experts, Calibration | None, dict[str, Any]], MergedModel],
     *,
     num_positional: int,
+    extra: Sequence[Parameter] = (),
     **facts: Any,
 ) -> Method:
+    if facts["family"] not in FAMILIES:
+        raise MethodError(f"{facts['name']}: " + unknown("family", facts["family"], FAMILIES))
     method = Method(
-        parameters=read_parameters(function, num_positional),
+        parameters=(*read_parameters(function, num_positional), *extra),
         doc=inspect.getdoc(function) or "",
         function=function,
         run=run,
@@ -268,7 +349,9 @@ def list_methods() -> tuple[str, ...]:
     return tuple(sorted(_METHODS))
 
 
-def merge(name: str, experts: Experts, /, **params: Any) -> MergedModel:
+def merge(
+    name: str, experts: Experts, calibration: Calibration | None = None, /, **params: Any
+) -> MergedModel:
     """Run a method by name: ``merge("ties", experts, scale=0.6)``.
 
     Parameters
@@ -277,14 +360,16 @@ def merge(name: str, experts: Experts, /, **params: Any) -> MergedModel:
         One of :func:`list_methods`.
     experts : Experts
         Base and experts.
+    calibration : Calibration, optional
+        Images, for a method that needs some.
     **params
         The method's parameters.
 
     Raises
     ------
     MethodError
-        If the method is unknown.
+        If the method is unknown, or needs images and there are none.
     ParameterError
         If a parameter is unknown, of the wrong type, or out of range.
     """
-    return get_method(name)(experts, **params)
+    return get_method(name)(experts, calibration, **params)

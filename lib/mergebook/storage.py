@@ -96,34 +96,36 @@ class Storage:
         return f"{self.expression} = {self.bits:,} bits with {numbers}"
 
 
-def _parts(name: str, widths: Widths, times: int = 1) -> list[Part]:
+def parts_of(name: str, widths: Widths, times: int = 1) -> list[Part]:
+    """Parts of a group of numbers of several widths, each stored `times` times."""
     return [Part(name, times * count, bits) for bits, count in sorted(widths.items()) if count]
 
 
-def _storage(parts: list[Part], expression: str, sizes: Sizes, **symbols: int) -> Storage:
+def closed_form(parts: list[Part], expression: str, sizes: Sizes, **symbols: int) -> Storage:
+    """Storage with its formula: ``{b}`` in the expression becomes the width of the entries."""
     letters = {"P'": sizes.num_trained, "F": sizes.num_frozen, **symbols}
     return Storage(tuple(parts), expression.format(b=sizes.symbol), letters)
 
 
 def shared_storage(sizes: Sizes) -> Storage:
     """One model for all tasks: b(P' + F)."""
-    parts = _parts("trained weights", sizes.trained) + _parts("frozen weights", sizes.frozen)
-    return _storage(parts, "{b}(P'+F)", sizes)
+    parts = parts_of("trained weights", sizes.trained) + parts_of("frozen weights", sizes.frozen)
+    return closed_form(parts, "{b}(P'+F)", sizes)
 
 
 def experts_storage(sizes: Sizes, num_tasks: int) -> Storage:
     """One model per task, frozen entries once: b(T P' + F)."""
-    parts = _parts("weights of the experts", sizes.trained, num_tasks)
-    parts += _parts("frozen weights", sizes.frozen)
-    return _storage(parts, "{b}(TP'+F)", sizes, T=num_tasks)
+    parts = parts_of("weights of the experts", sizes.trained, num_tasks)
+    parts += parts_of("frozen weights", sizes.frozen)
+    return closed_form(parts, "{b}(TP'+F)", sizes, T=num_tasks)
 
 
 def masked_storage(sizes: Sizes, num_tasks: int) -> Storage:
     """Base, one merged vector, and a mask per task: b(2P' + F) + T P'."""
-    parts = _parts("trained weights of the base", sizes.trained)
-    parts += _parts("frozen weights", sizes.frozen) + _parts("merged vector", sizes.trained)
+    parts = parts_of("trained weights of the base", sizes.trained)
+    parts += parts_of("frozen weights", sizes.frozen) + parts_of("merged vector", sizes.trained)
     parts += [Part("masks", num_tasks * sizes.num_trained, 1)]
-    return _storage(parts, "{b}(2P'+F) + TP'", sizes, T=num_tasks)
+    return closed_form(parts, "{b}(2P'+F) + TP'", sizes, T=num_tasks)
 
 
 def sparse_storage(sizes: Sizes, num_tasks: int, kept: Widths) -> Storage:
@@ -131,8 +133,8 @@ def sparse_storage(sizes: Sizes, num_tasks: int, kept: Widths) -> Storage:
 
     A bitmap is smaller than a list of 32-bit positions as soon as 1 entry in 32 is kept.
     """
-    parts = _parts("trained weights of the base", sizes.trained)
-    parts += _parts("frozen weights", sizes.frozen) + _parts("kept entries", kept)
+    parts = parts_of("trained weights of the base", sizes.trained)
+    parts += parts_of("frozen weights", sizes.frozen) + parts_of("kept entries", kept)
     parts += [Part("masks", num_tasks * sizes.num_trained, 1)]
     total = sum(kept.values())
-    return _storage(parts, "{b}(P'+F+K) + TP'", sizes, T=num_tasks, K=total)
+    return closed_form(parts, "{b}(P'+F+K) + TP'", sizes, T=num_tasks, K=total)

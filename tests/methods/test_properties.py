@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 import mergebook as mb
 from mergebook.weights import Experts
-from strategies import Case, cases, parameters, reals
+from oracles import ORACLES
+from strategies import Case, cases, gaussian, grid, parameters, reals
 
-METHODS = mb.list_methods()
+METHODS = [name for name in mb.list_methods() if not mb.get_method(name).needs]
 SCALED = [m for m in METHODS if any(p.name == "scale" for p in mb.get_method(m).parameters)]
 TYPES = (torch.float32, torch.bfloat16, torch.float64)
 
@@ -85,14 +86,20 @@ def test_file_size_is_the_storage_formula_plus_header_and_padding(name, data):
 @pytest.mark.parametrize("name", [m for m in METHODS if mb.get_method(m).symmetric])
 @given(data=st.data())
 def test_order_of_experts_does_not_matter(name, data):
-    case = data.draw(cases(min_tasks=2))
+    oracle = ORACLES[name]
+    case = data.draw(cases(min_tasks=2, elements=gaussian if oracle.generic else grid))
     order = data.draw(st.permutations(list(case.experts)))
     params = data.draw(parameters(name, tuple(case.experts)))
     shuffled = Case(case.base, {task: case.experts[task] for task in order})
-    assert_all_equal(
-        states(mb.merge(name, case.load(), **params)),
-        states(mb.merge(name, shuffled.load(), **params)),
-    )
+    left = states(mb.merge(name, case.load(), **params))
+    right = states(mb.merge(name, shuffled.load(), **params))
+    if oracle.tolerance == 0:
+        assert_all_equal(left, right)
+        return
+    for task, state in left.items():
+        for key, tensor in state.items():
+            slack = oracle.tolerance * max(1.0, float(tensor.abs().max()) if tensor.numel() else 0)
+            torch.testing.assert_close(tensor, right[task][key], rtol=0, atol=slack)
 
 
 @pytest.mark.parametrize("name", SCALED)

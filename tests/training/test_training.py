@@ -96,7 +96,7 @@ def test_cache_knows_the_code_that_made_it(cache, monkeypatch):
     suite = load_suite().select(["cells"])
     path = finetune_experts(suite, recipe=TINY) / "cells.safetensors"
     made = path.stat().st_mtime_ns
-    monkeypatch.setattr(experts_module, "_sources", lambda: "other code")
+    monkeypatch.setattr(experts_module, "_sources", lambda stored: "other code")
     finetune_experts(suite, recipe=TINY, jobs=1)
     assert path.stat().st_mtime_ns > made
 

@@ -7,12 +7,14 @@ from typing import Annotated
 from torch import Tensor
 
 from mergebook.merged import MaskedModel, SparseModel
-from mergebook.registry import Range, compression_method
+from mergebook.registry import Range, model_method
 from mergebook.weights import Experts, Layer, top_entries
 from mergebook.weights.select import Keep
 
 
-@compression_method("magnitude_masking", title="Magnitude Masking", paper="wang2024localizing")
+@model_method(
+    "magnitude_masking", title="Magnitude Masking", paper="wang2024localizing", family="compression"
+)
 def magnitude_masking(
     experts: Experts,
     *,
@@ -43,7 +45,9 @@ def magnitude_masking(
     return MaskedModel.build(experts, localise)
 
 
-@compression_method("magnitude_pruning", title="Magnitude Pruning", paper="wang2024localizing")
+@model_method(
+    "magnitude_pruning", title="Magnitude Pruning", paper="wang2024localizing", family="compression"
+)
 def magnitude_pruning(
     experts: Experts,
     *,

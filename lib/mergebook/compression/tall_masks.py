@@ -9,7 +9,7 @@ from torch import Tensor
 from mergebook.merged import MaskedModel
 from mergebook.methods.consensus import tall_mask
 from mergebook.methods.ties import prepare_ties, ties_vector
-from mergebook.registry import PerTask, Range, compression_method
+from mergebook.registry import PerTask, Range, model_method
 from mergebook.weights import Experts, Layer
 from mergebook.weights.select import Keep
 
@@ -17,10 +17,11 @@ from mergebook.weights.select import Keep
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6)
 
 
-@compression_method(
+@model_method(
     "tall_ta",
     title="TALL Mask + TA",
     paper="wang2024localizing",
+    family="compression",
     grid={"threshold": THRESHOLDS},
 )
 def tall_ta(
@@ -53,10 +54,11 @@ def tall_ta(
     return MaskedModel.build(experts, localise)
 
 
-@compression_method(
+@model_method(
     "tall_ties",
     title="TALL Mask + TIES",
     paper="wang2024localizing",
+    family="compression",
     grid={"threshold": THRESHOLDS},
 )
 def tall_ties(

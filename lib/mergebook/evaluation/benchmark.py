@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from mergebook import clip
+from mergebook.calibration import Calibration
 from mergebook.errors import ExperimentError, ParameterError
 from mergebook.merged import MergedModel
 from mergebook.registry import get_method
@@ -56,7 +57,7 @@ class Benchmark:
     seed : int, default 0
         Seed of the experts. Test and validation images are the same for all seeds.
     test_size, validation_size : int
-        Images per task.
+        Images per task, as far as the task has them.
     steps : int, optional
         Fine-tuning steps of the experts, if not the recipe's.
     jobs : int, optional
@@ -72,13 +73,16 @@ class Benchmark:
         seed: int = 0,
         test_size: int = 500,
         validation_size: int = 200,
+        calibration_size: int = 256,
         steps: int | None = None,
         jobs: int | None = None,
     ):
         self.suite = load_suite(suite, num_tasks) if isinstance(suite, str) else suite
         self.backbone = clip.load_backbone(backbone)
         self.seed = seed
-        self.sizes = {"test": test_size, "validation": validation_size}
+        self.sizes = {
+            "test": test_size, "validation": validation_size, "train": calibration_size
+        }  # fmt: skip
         self.experts: Experts = load_experts(self.suite, backbone, seed, jobs, steps)
         self.heads = {task.name: clip.build_head(self.backbone, task) for task in self.suite}
         self._inputs: dict[tuple[str, str], tuple[torch.Tensor, torch.Tensor]] = {}
@@ -99,28 +103,67 @@ class Benchmark:
                 raise ExperimentError(
                     f"split must be one of {', '.join(self.sizes)}, got {split!r}"
                 )
-            images, labels = self.suite[task].images(split, self.sizes[split], DATA_SEED)
+            size = self.suite[task].at_most(split, self.sizes[split])
+            images, labels = self.suite[task].images(split, size, DATA_SEED)
             self._inputs[task, split] = self.backbone.preprocess(images), torch.from_numpy(labels)
         return self._inputs[task, split]
 
+    def calibration(self, split: str = "train") -> Calibration:
+        """Return the images for methods that need some: the first of a split.
+
+        Parameters
+        ----------
+        split : {"train", "validation", "test"}, default "train"
+            The papers adapt on the unlabelled test images; the default keeps those unseen.
+
+        Raises
+        ------
+        ExperimentError
+            If the split is unknown.
+        """
+        images = {task: self.inputs(task, split) for task in self.suite.names}
+        return Calibration(
+            backbone=self.backbone.name,
+            inputs={task: inputs for task, (inputs, _) in images.items()},
+            heads={task: self.heads[task] for task in images},
+            logit_scale=self.backbone.logit_scale,
+            labels={task: labels for task, (_, labels) in images.items()},
+            split=split,
+        )
+
+    def merge(self, method: str, **params: object) -> MergedModel:
+        """Run a method on the experts, with images if it needs some."""
+        method_ = get_method(method)
+        calibration = self.calibration() if method_.needs else None
+        return method_(self.experts, calibration, **params)
+
     @torch.inference_mode()
-    def predict(self, encoder: torch.nn.Module, task: str, split: str = "test") -> np.ndarray:
+    def predict(
+        self,
+        encoder: torch.nn.Module,
+        task: str,
+        split: str = "test",
+        head: torch.Tensor | None = None,
+    ) -> np.ndarray:
         """Return whether each image of a task is classified correctly, bool [N]."""
         inputs, labels = self.inputs(task, split)
         features = torch.cat([encoder(inputs[i : i + BATCH]) for i in range(0, len(inputs), BATCH)])
-        logits = F.normalize(features, dim=-1) @ self.heads[task].T
+        logits = F.normalize(features, dim=-1) @ (self.heads[task] if head is None else head).T
         return (logits.argmax(1) == labels).numpy()
 
     def correct(self, model: MergedModel, split: str = "test") -> Correct:
         """Return, for each task, which images a model classifies correctly."""
-        return {name: self.predict(model.encoder(name), name, split) for name in self.suite.names}
+        return {
+            name: self.predict(model.encoder(name), name, split, model.head(name))
+            for name in self.suite.names
+        }
 
     def reference(self, split: str = "test") -> Correct:
         """Return the experts' own correct images (computed once)."""
         known = self._reference.setdefault(split, {})
         missing = [name for name in self.suite.names if name not in known]
         if missing:
-            model = get_method("fine_tuned")(self.experts)
+            model = self.merge("fine_tuned")
             known.update({name: self.predict(model.encoder(name), name, split) for name in missing})
         return {name: known[name] for name in self.suite.names}
 
@@ -167,8 +210,7 @@ class Benchmark:
         ParameterError
             Empty grid, or parameters that the method refuses.
         """
-        method_ = get_method(method)
-        grid = dict(method_.grid if grid is None else grid)
+        grid = dict(get_method(method).grid if grid is None else grid)
         points = [
             dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())
         ]
@@ -176,13 +218,13 @@ class Benchmark:
             raise ParameterError(f"method {method!r}: the grid of {', '.join(grid)} is empty")
         frames, best = [], (-np.inf, {})
         for point in points:
-            frame = self.accuracies(method_(self.experts, **point, **fixed), "validation")
+            frame = self.accuracies(self.merge(method, **point, **fixed), "validation")
             frames.append(frame.assign(**point))
             score = frame["normalised"].mean()
             if score > best[0]:
                 best = (score, point)
         params = {**best[1], **fixed}
-        return Search(params, method_(self.experts, **params), pd.concat(frames, ignore_index=True))
+        return Search(params, self.merge(method, **params), pd.concat(frames, ignore_index=True))
 
     def search_per_task(
         self, method: str, parameter: str, values: Sequence, **fixed: object
@@ -203,18 +245,17 @@ class Benchmark:
         """
         if not len(values):
             raise ParameterError(f"method {method!r}: no values of {parameter!r} to search")
-        method_ = get_method(method)
         frames = [
-            self.accuracies(
-                method_(self.experts, **{parameter: value}, **fixed), "validation"
-            ).assign(**{parameter: value})
+            self.accuracies(self.merge(method, **{parameter: value}, **fixed), "validation").assign(
+                **{parameter: value}
+            )
             for value in values
         ]
         curve = pd.concat(frames, ignore_index=True)
         table = curve.pivot(index="task", columns=parameter, values="accuracy")[list(values)]
         chosen = {task: table.columns[int(table.loc[task].argmax())] for task in self.suite.names}
         params = {parameter: {task: float(value) for task, value in chosen.items()}, **fixed}
-        return Search(params, method_(self.experts, **params), curve)
+        return Search(params, self.merge(method, **params), curve)
 
 
 def _ratio(task: str, hits: np.ndarray, reference: np.ndarray) -> float:

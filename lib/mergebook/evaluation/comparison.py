@@ -10,7 +10,6 @@ import pandas as pd
 from mergebook.errors import ExperimentError
 from mergebook.evaluation.benchmark import Benchmark, Correct, Search
 from mergebook.evaluation.bootstrap import Scores
-from mergebook.registry import get_method
 
 
 class Comparison:
@@ -69,7 +68,7 @@ class Comparison:
         elif grid:
             search = self.bench.search(method, grid, **fixed)
         else:
-            model = get_method(method)(self.bench.experts, **fixed)
+            model = self.bench.merge(method, **fixed)
             search = Search(dict(fixed), model, pd.DataFrame())
         self._correct[method] = (
             self.bench.reference() if method == "fine_tuned" else self.bench.correct(search.model)

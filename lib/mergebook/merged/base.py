@@ -97,6 +97,11 @@ class MergedModel(ABC):
 
         return clip.visual_encoder(self.backbone, weights)
 
+    def head(self, task: str) -> Tensor | None:
+        """Head ``[C, D]`` of a task if this solution has its own; None for the zero-shot one."""
+        self._check_task(task)
+        return None
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the solution to one safetensors file, whole or not at all.
 

@@ -11,6 +11,7 @@ from mergebook.storage import Sizes, Storage, shared_storage
 from mergebook.weights.checkpoint import Checkpoint
 from mergebook.weights.experts import Experts
 from mergebook.weights.layer import Layer
+from mergebook.weights.qkv import restore
 
 
 class SharedModel(MergedModel):
@@ -33,11 +34,24 @@ class SharedModel(MergedModel):
         self.weights = weights
 
     @classmethod
-    def build(cls, experts: Experts, function: Callable[[Layer], Tensor]) -> SharedModel:
-        """Merge layer by layer: `function` maps a layer to its merged weights ``[*s]``."""
-        merged = {layer.name: experts.to_base(layer.name, function(layer)) for layer in experts}
-        weights = {key: merged[key] if key in merged else experts.base[key] for key in experts.base}
-        return cls(experts.tasks, experts.sizes, weights)
+    def build(
+        cls, experts: Experts, function: Callable[[Layer], Tensor], view: Experts | None = None
+    ) -> SharedModel:
+        """Merge layer by layer.
+
+        Parameters
+        ----------
+        experts : Experts
+            Base and experts.
+        function : callable
+            Maps a layer to its merged weights ``[*s]``.
+        view : Experts, optional
+            The same experts with query, key and value arranged otherwise: the layers to merge.
+        """
+        view = view or experts
+        merged = {layer.name: view.to_base(layer.name, function(layer)) for layer in view}
+        weights = {key: merged[key] if key in merged else view.base[key] for key in view.base}
+        return cls(experts.tasks, experts.sizes, restore(weights, experts.base))
 
     def state_dict(self, task: str | None = None) -> dict[str, Tensor]:
         """Weights for all tasks."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from mergebook.merged import TaskModels
-from mergebook.registry import compression_method, merge_method
+from mergebook.registry import merge_method, model_method
 from mergebook.weights import Experts, Layer
 
 
@@ -18,7 +18,7 @@ def zero_shot(layer: Layer) -> Tensor:
     return layer.base
 
 
-@compression_method("fine_tuned", title="Fine-tuned", paper=None, family="reference")
+@model_method("fine_tuned", title="Fine-tuned", paper=None, family="reference")
 def fine_tuned(experts: Experts) -> TaskModels:
     r"""Keep every expert: :math:`\theta_t` for task t.
 

@@ -51,6 +51,12 @@ class Task:
         The data set of the CLIP suite that this task stands in for (may be empty).
     description : str
         One or two sentences on how the images are made.
+    limits : dict
+        Largest number of images of each split, where images are stored; empty where they are
+        drawn on the spot and never run out.
+    fingerprint : callable
+        ``fingerprint() -> str``, a digest of stored images and of all that is read with them;
+        empty where the code alone decides.
     """
 
     name: str
@@ -61,6 +67,8 @@ class Task:
     sizes: dict[str, int] = field(default_factory=dict, repr=False)
     counterpart: str = ""
     description: str = ""
+    limits: dict[str, int] = field(default_factory=dict, repr=False)
+    fingerprint: Callable[[], str] = field(default=lambda: "", repr=False)
 
     def __post_init__(self) -> None:
         if len(set(self.class_names)) != len(self.class_names) or len(self.class_names) < 2:
@@ -81,7 +89,8 @@ class Task:
             Number of images; the split's default size if not given. A smaller size gives the
             first images of a larger one.
         seed : int, default 0
-            Seed of the data: another seed gives other images of the same task.
+            Seed of the data: another seed gives other images of the same task, where images are
+            stored another order of them.
 
         Returns
         -------
@@ -104,6 +113,10 @@ class Task:
             )
         return images
 
+    def at_most(self, split: str, size: int) -> int:
+        """Return `size`, or the number of images of the split if it has fewer."""
+        return min(size, self.limits.get(split, size))
+
     def samples(self, per_class: int = 1, seed: int = 0) -> Images:
         """Return the first test images of each class, class by class in rounds.
 
@@ -122,7 +135,8 @@ class Task:
         SuiteError
             If the test split has too few images of a class.
         """
-        enough = min(self.sizes["test"], 8 * per_class * len(self.class_names))
+        drawn = min(self.sizes["test"], 8 * per_class * len(self.class_names))
+        enough = self.limits.get("test", drawn)  # stored classes may be rare
         images, labels = self.images("test", enough, seed)
         found = [np.flatnonzero(labels == c)[:per_class] for c in range(len(self.class_names))]
         for name, index in zip(self.class_names, found, strict=True):
@@ -142,6 +156,8 @@ class Suite:
     name : str
     tasks : sequence of Task
         At least one; names must differ.
+    source : str, optional
+        What :func:`load_suite` finds the suite by, in another process too; `name` if not given.
 
     Raises
     ------
@@ -149,7 +165,7 @@ class Suite:
         Empty suite or duplicate task names.
     """
 
-    def __init__(self, name: str, tasks: Sequence[Task]):
+    def __init__(self, name: str, tasks: Sequence[Task], source: str | None = None):
         names = [task.name for task in tasks]
         if not names:
             raise SuiteError(f"suite {name!r} has no tasks; ask for at least one")
@@ -157,6 +173,7 @@ class Suite:
             raise SuiteError(f"suite {name!r}: task names repeat: {', '.join(names)}")
         self.name = name
         self.tasks = tuple(tasks)
+        self.source = name if source is None else source
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -180,7 +197,7 @@ class Suite:
 
     def select(self, names: Sequence[str]) -> Suite:
         """Return the suite of the named tasks, in the order given."""
-        return Suite(self.name, [self[name] for name in names])
+        return Suite(self.name, [self[name] for name in names], self.source)
 
     def first(self, num_tasks: int) -> Suite:
         """Return the suite of the first tasks.
@@ -195,4 +212,4 @@ class Suite:
                 f"suite {self.name!r} has {len(self)} tasks; num_tasks must be between 1 and "
                 f"{len(self)}, got {num_tasks}"
             )
-        return Suite(self.name, self.tasks[:num_tasks])
+        return Suite(self.name, self.tasks[:num_tasks], self.source)

@@ -20,7 +20,7 @@ import mergebook
 from mergebook import clip
 from mergebook.errors import CheckpointError, ExperimentError
 from mergebook.paths import assets_dir, checkpoints_dir
-from mergebook.suites import Suite, load_suite
+from mergebook.suites import Suite, Task, load_suite
 from mergebook.training.finetuning import FinetuneRecipe, finetune
 from mergebook.weights import Checkpoint, Experts, save_checkpoint
 
@@ -49,21 +49,33 @@ def _digest(data: str | bytes) -> str:
     return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
 
 
-@lru_cache(maxsize=1)
-def _sources() -> str:
-    """Digest of the code that decides what an expert is: images, prompts, backbone, training."""
+@lru_cache(maxsize=2)
+def _sources(stored: bool) -> str:
+    """Digest of the code that decides what an expert is: images, prompts, backbone, training.
+
+    The code that draws images counts for drawn tasks, the code that reads them for stored ones
+    (their descriptions count through their fingerprint).
+    """
     package = Path(mergebook.__file__).parent
-    files = [package / "clip.py", *(package / "training" / f for f in ("finetuning.py", "loop.py"))]
-    files += [path for path in (package / "suites").rglob("*.py") if path.name != "world.py"]
-    return _digest(b"".join(path.read_bytes() for path in sorted(files)))[:16]
+    files = [package / "clip.py", package / "suites" / "base.py"]
+    files += [package / "training" / name for name in ("finetuning.py", "loop.py")]
+    suites = package / "suites"
+    reading = [suites / "stored.py", suites / "splits.py"]
+    files += reading if stored else (suites / "mini").glob("*.py")
+    kept = sorted(path for path in files if path.name != "world.py")
+    return _digest(b"".join(path.read_bytes() for path in kept))[:16]
 
 
-def _identity(backbone: str, task: str, seed: int, recipe: FinetuneRecipe) -> dict[str, str]:
+def _identity(backbone: str, task: Task, seed: int, recipe: FinetuneRecipe) -> dict[str, str]:
     """Metadata that a cached expert must carry to be used again."""
-    base = _digest((assets_dir() / f"{backbone}.safetensors").read_bytes())[:16]
-    return {"role": "expert", "backbone": backbone, "task": task, "seed": str(seed),
-            "recipe": json.dumps(asdict(recipe)), "pretrained": base,
-            "sources": _sources()}  # fmt: skip
+    data = task.fingerprint()
+    return {"role": "expert", "backbone": backbone, "task": task.name, "seed": str(seed),
+            "recipe": json.dumps(asdict(recipe)), "pretrained": _pretrained(backbone),
+            "data": data, "sources": _sources(bool(data))}  # fmt: skip
+
+
+def _pretrained(backbone: str) -> str:
+    return _digest((assets_dir() / f"{backbone}.safetensors").read_bytes())[:16]
 
 
 def _cached(path: Path, identity: dict[str, str]) -> bool:
@@ -78,8 +90,9 @@ def _cached(path: Path, identity: dict[str, str]) -> bool:
 
 def _train_one(suite: str, task: str, backbone: str, seed: int, recipe, path: Path) -> str:
     torch.set_num_threads(1)  # processes, not threads: see finetune_experts
-    state = finetune(clip.load_backbone(backbone), load_suite(suite)[task], recipe, seed)
-    save_checkpoint(state, path, _identity(backbone, task, seed, recipe))
+    found = load_suite(suite)[task]
+    state = finetune(clip.load_backbone(backbone), found, recipe, seed)
+    save_checkpoint(state, path, _identity(backbone, found, seed, recipe))
     return task
 
 
@@ -123,13 +136,14 @@ def finetune_experts(
     recipe = recipe or FinetuneRecipe()
     folder = experts_dir(suite.name, backbone, seed, recipe)
     paths = {task.name: folder / f"{task.name}.safetensors" for task in suite}
-    identities = {name: _identity(backbone, name, seed, recipe) for name in paths}
-    base, base_identity = folder / BASE, {**_identity(backbone, "", seed, recipe), "role": "base"}
+    identities = {task.name: _identity(backbone, task, seed, recipe) for task in suite}
+    base = folder / BASE
+    base_identity = {"role": "base", "backbone": backbone, "pretrained": _pretrained(backbone)}
     if not _cached(base, base_identity):
         save_checkpoint(clip.load_backbone(backbone).visual.state_dict(), base, base_identity)
     missing = [name for name in paths if not _cached(paths[name], identities[name])]
     if missing:
-        _train(suite.name, missing, backbone, seed, recipe, paths, jobs or os.cpu_count() or 1)
+        _train(suite.source, missing, backbone, seed, recipe, paths, jobs or os.cpu_count() or 1)
     _write_manifest(folder, recipe, backbone, suite.name, seed)
     return folder
 

@@ -31,7 +31,7 @@ class FinetuneRecipe:
         Warm-up steps.
     weight_decay : float
     train_size : int
-        Training images.
+        Training images, as far as the task has them.
     """
 
     steps: int = 200
@@ -73,7 +73,8 @@ def finetune(
         If the loss stops being finite (names the task and the step).
     """
     recipe = recipe or FinetuneRecipe()
-    images, labels = task.images("train", recipe.train_size, DATA_SEED)
+    size = task.at_most("train", recipe.train_size)
+    images, labels = task.images("train", size, DATA_SEED)
     pixels, targets = backbone.preprocess(images), torch.from_numpy(labels)
     head, scale = clip.build_head(backbone, task).clone(), backbone.logit_scale
     encoder = clip.visual_encoder(backbone.name, backbone.visual.state_dict()).train()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
@@ -16,6 +16,7 @@ from mergebook.errors import CheckpointError, unknown
 from mergebook.storage import Sizes
 from mergebook.weights.checkpoint import Checkpoint
 from mergebook.weights.layer import Layer
+from mergebook.weights.qkv import Arranged, Qkv
 
 Entries = Literal["trained", "stored"]
 Source = Mapping[str, Tensor] | str | os.PathLike[str]
@@ -44,6 +45,8 @@ class Experts:
         tower. They count for storage, and under ``entries="stored"``.
     backbone : str, optional
         Name of the architecture; by default what the base's metadata says.
+    progress : callable, optional
+        Wraps the names of the tensors in each pass over them, as ``tqdm`` does.
 
     Raises
     ------
@@ -68,6 +71,7 @@ class Experts:
         entries: Entries = "trained",
         frozen_extra: int = 0,
         backbone: str | None = None,
+        progress: Callable[[tuple[str, ...]], Iterable[str]] | None = None,
     ):
         if entries not in get_args(Entries):
             raise CheckpointError(unknown("choice of entries", entries, get_args(Entries)))
@@ -77,6 +81,7 @@ class Experts:
             raise CheckpointError("at least one expert is needed, got none")
         self.entries = entries
         self.frozen_extra = frozen_extra
+        self.progress = progress
         self.tasks = tuple(experts)
         self.base = _open(base, "base")
         self._experts = {
@@ -106,6 +111,27 @@ class Experts:
             entries=self.entries,
             frozen_extra=self.frozen_extra,
             backbone=self.backbone,
+            progress=self.progress,
+        )
+
+    def arranged(self, qkv: Qkv) -> Experts:
+        """The same experts with query, key and value as one matrix, or as three.
+
+        Names of the tensors that change are those of :mod:`mergebook.weights.qkv`; nothing is read
+        until a layer is.
+
+        Parameters
+        ----------
+        qkv : {"fused", "split"}
+            One stacked matrix as in open_clip, or three as in Hugging Face's checkpoints.
+        """
+        return Experts(
+            Arranged(self.base, qkv),
+            {task: Arranged(expert, qkv) for task, expert in self._experts.items()},
+            entries=self.entries,
+            frozen_extra=self.frozen_extra,
+            backbone=self.backbone,
+            progress=self.progress,
         )
 
     @property
@@ -145,7 +171,7 @@ class Experts:
     # ------------------------------------------------------------------ reading
 
     def __iter__(self) -> Iterator[Layer]:
-        return (self.layer(key) for key in self.keys())
+        return (self.layer(key) for key in self._watched(self.keys()))
 
     def layer(self, key: str) -> Layer:
         """One layer: base ``[*s]`` and task vectors ``[T, *s]``.
@@ -191,7 +217,11 @@ class Experts:
 
     @cached_property
     def _trained(self) -> tuple[str, ...]:
-        return tuple(key for key in sorted(self._facts) if self._is_trained(key))
+        names = self._watched(tuple(sorted(self._facts)))
+        return tuple(key for key in names if self._is_trained(key))
+
+    def _watched(self, names: tuple[str, ...]) -> Iterable[str]:
+        return names if self.progress is None else self.progress(names)
 
     def _is_trained(self, key: str) -> bool:
         base = self.base[key]
@@ -233,7 +263,7 @@ class Experts:
 def _open(source: Source, name: str) -> Mapping[str, Tensor]:
     if isinstance(source, str | os.PathLike):
         return Checkpoint(Path(source))
-    if isinstance(source, Checkpoint):
+    if isinstance(source, Checkpoint | Arranged):
         return source
     if isinstance(source, Mapping):
         for key, tensor in source.items():
@@ -249,11 +279,12 @@ def _open(source: Source, name: str) -> Mapping[str, Tensor]:
 
 
 def _label(name: str, source: Mapping[str, Tensor]) -> str:
-    return f"{name} ({source.path})" if isinstance(source, Checkpoint) else name
+    path = getattr(source, "path", None)
+    return f"{name} ({path})" if path else name
 
 
 def _facts(source: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
-    if isinstance(source, Checkpoint):
+    if isinstance(source, Checkpoint | Arranged):
         return {key: (torch.Size(source.shape(key)), source.dtype(key)) for key in source}
     return {key: (tensor.shape, tensor.dtype) for key, tensor in source.items()}
 

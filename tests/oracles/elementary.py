@@ -1,21 +1,10 @@
-"""Brute force for every method, from its formula, on flat vectors: the library's second opinion.
-
-Each oracle takes the base ``[P]``, the experts ``[T, P]``, the number d of entries that count, and
-the method's parameters (a mapping of task to number comes as a list), and returns the weights of
-every task, ``[T, P]``. Plain loops over entries, nothing shared with the library.
-"""
+"""Averaging, task arithmetic, TIES, consensus, masks: plain loops over entries."""
 
 from __future__ import annotations
 
 import numpy as np
 
-ORACLES = {}
-
-
-def oracle(function):
-    """Register the oracle of the method of the same name."""
-    ORACLES[function.__name__] = function
-    return function
+from oracles import oracle
 
 
 def task_vectors(base, experts):
