@@ -220,3 +220,35 @@ def test_annotations_that_the_decorators_know():
         method.check(x=True)
     method = model_method("per_task", title="Per task", paper=None, family="compression")(per_task)
     assert method.check(x={"a": 100}) == {"x": {"a": 100.0}}
+
+
+def test_sections_after_the_parameters_are_not_parameters():
+    @documented
+    def noted(experts, *, x: Annotated[float, Range(0, 1)] = 0.5): ...
+
+    noted.__doc__ += "\n\nNotes\n-----\nPeers differ.\nx : not this."
+    method = model_method("noted", title="Noted", paper=None, family="compression")(noted)
+    [parameter] = method.parameters
+    assert parameter.doc == "A number."
+
+
+def test_a_method_of_matrices_says_how_it_sees_query_key_and_value():
+    @merge_method("stacked", title="Stacked", paper=None, qkv="fused")
+    def stacked(layer):
+        """Average the layer, times its number of rows."""
+        return layer.base + layer.deltas.mean(0) * len(layer.base)
+
+    [parameter] = stacked.parameters
+    assert (parameter.name, parameter.default, parameter.choices) == (
+        "qkv", "fused", ("fused", "split"),
+    )  # fmt: skip
+    base = {"in_proj_weight": torch.zeros(6, 2)}
+    experts = Experts(base, {"one": {"in_proj_weight": torch.ones(6, 2)}})
+    assert torch.equal(stacked(experts).state_dict()["in_proj_weight"], torch.full((6, 2), 6.0))
+    split = stacked(experts, qkv="split").state_dict()["in_proj_weight"]
+    assert torch.equal(split, torch.full((6, 2), 2.0))
+
+
+def test_a_family_must_be_known():
+    with pytest.raises(MethodError, match="unknown family 'familly'"):
+        model_method("m", title="M", paper=None, family="familly")(undocumented)

@@ -152,7 +152,7 @@ def _declared(hint: Any) -> dict[str, Any] | None:
 
 def _documented(doc: str) -> dict[str, str]:
     """Descriptions in the Parameters section of a NumPy-style docstring."""
-    match = re.search(r"^Parameters\n-+\n(.*?)(?=^\S.*\n-+$|\Z)", doc, re.M | re.S)
+    match = re.search(r"^Parameters\n-+\n(.*?)(?=^\S[^\n]*\n-+$|\Z)", doc, re.M | re.S)
     descriptions: dict[str, list[str]] = {}
     names: list[str] = []
     for line in (match.group(1) if match else "").splitlines():

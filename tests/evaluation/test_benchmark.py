@@ -86,8 +86,8 @@ def test_comparison_is_tidy(bench):
     run.add("fine_tuned")
     results = run.results()
     assert list(results.columns) == [
-        "scale", "backbone", "num_tasks", "seed", "method", "task", "accuracy", "normalised",
-        "storage_gigabit", "params",
+        "scale", "suite", "backbone", "num_tasks", "seed", "method", "task", "accuracy",
+        "normalised", "storage_gigabit", "storage", "params",
     ]  # fmt: skip
     assert len(results) == 4 * 2 and set(results["scale"]) == {"mini"}
     tuned = results[results["method"] == "tall_ta"].iloc[0]
@@ -120,7 +120,7 @@ def test_comparison_is_tidy(bench):
             ParameterError,
             "no values of 'threshold'",
         ),
-        (lambda b: b.inputs("shapes", "train"), ExperimentError, "'train'"),
+        (lambda b: b.inputs("shapes", "dev"), ExperimentError, "'dev'"),
         (lambda b: b.first(3), SuiteError, "got 3"),
         (
             lambda b: mb.Benchmark("mini", "mini", num_tasks=1),

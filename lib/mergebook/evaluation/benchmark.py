@@ -83,6 +83,7 @@ class Benchmark:
         self.sizes = {
             "test": test_size, "validation": validation_size, "train": calibration_size
         }  # fmt: skip
+        self._training = (backbone, jobs, steps)
         self.experts: Experts = load_experts(self.suite, backbone, seed, jobs, steps)
         self.heads = {task.name: clip.build_head(self.backbone, task) for task in self.suite}
         self._inputs: dict[tuple[str, str], tuple[torch.Tensor, torch.Tensor]] = {}
@@ -95,6 +96,17 @@ class Benchmark:
         part.suite = self.suite.first(num_tasks)
         part.experts = self.experts.select(part.suite.names)
         return part
+
+    def with_seed(self, seed: int) -> Benchmark:
+        """Return the benchmark with the experts of another seed; images and heads are shared."""
+        if seed == self.seed:
+            return self
+        other = object.__new__(Benchmark)
+        other.__dict__.update(self.__dict__)
+        other.seed, other._reference = seed, {}
+        name, jobs, steps = self._training
+        other.experts = load_experts(self.suite, name, seed, jobs, steps)
+        return other
 
     def inputs(self, task: str, split: str = "test") -> tuple[torch.Tensor, torch.Tensor]:
         """Return a task's inputs, float32 [N, 3, S, S], and labels, int64 [N]."""

@@ -4,12 +4,42 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pandas as pd
 
 from mergebook.errors import ExperimentError
 from mergebook.evaluation.benchmark import Benchmark, Correct, Search
 from mergebook.evaluation.bootstrap import Scores
+from mergebook.storage import Storage
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one method did on one benchmark.
+
+    Attributes
+    ----------
+    method : str
+        Its name.
+    params : dict
+        The parameters it was evaluated with.
+    correct : mapping of task to array
+        Which test images it classifies correctly, bool [N].
+    storage : Storage
+        What it stores.
+    curve : DataFrame
+        The search that chose the parameters, see :class:`Search`; empty if there was none.
+    costs : mapping of str to float
+        Further measurements, written into the results as columns.
+    """
+
+    method: str
+    params: dict[str, object]
+    correct: Correct
+    storage: Storage
+    curve: pd.DataFrame
+    costs: Mapping[str, float] = field(default_factory=dict)
 
 
 class Comparison:
@@ -20,12 +50,16 @@ class Comparison:
     bench : Benchmark
     scale : {"mini", "paper"}
         Written into the results, so that numbers of two scales never share a column.
+
+    Attributes
+    ----------
+    entries : dict of str to Entry
+        By method, in the order they were added.
     """
 
     def __init__(self, bench: Benchmark, scale: str = "mini"):
         self.bench, self.scale = bench, scale
-        self.searches: dict[str, Search] = {}
-        self._correct: dict[str, Correct] = {}
+        self.entries: dict[str, Entry] = {}
 
     def add(
         self,
@@ -56,12 +90,11 @@ class Comparison:
         ExperimentError
             Method added twice, or `grid` and `per_task` together.
         """
-        if method in self.searches:
-            raise ExperimentError(f"method {method!r} is in this comparison already")
         if (grid and per_task) or (per_task and len(per_task) != 1):
             raise ExperimentError(
                 f"method {method!r}: give `grid`, or `per_task` with one parameter"
             )
+        self._check_new(method)
         if per_task:
             [(parameter, values)] = per_task.items()
             search = self.bench.search_per_task(method, parameter, values, **fixed)
@@ -70,21 +103,44 @@ class Comparison:
         else:
             model = self.bench.merge(method, **fixed)
             search = Search(dict(fixed), model, pd.DataFrame())
-        self._correct[method] = (
+        correct = (
             self.bench.reference() if method == "fine_tuned" else self.bench.correct(search.model)
         )
-        self.searches[method] = search
+        storage = search.model.storage()
+        self.record(Entry(method, search.params, correct, storage, search.curve))
         return search
+
+    def record(self, entry: Entry) -> None:
+        """Include what was measured elsewhere.
+
+        Raises
+        ------
+        ExperimentError
+            If the method is in this comparison already.
+        """
+        self._check_new(entry.method)
+        self.entries[entry.method] = entry
+
+    def _check_new(self, method: str) -> None:
+        if method in self.entries:
+            raise ExperimentError(f"method {method!r} is in this comparison already")
 
     def scores(self, draws: int = 1000) -> Scores:
         """Return per-image outcomes with their paired bootstrap."""
-        correct = {**self._correct}
-        correct.setdefault("fine_tuned", self.bench.reference())
+        correct = {method: entry.correct for method, entry in self.entries.items()}
+        if "fine_tuned" not in correct:
+            correct["fine_tuned"] = self.bench.reference()
         return Scores(correct, draws=draws)
 
     def _where(self) -> dict[str, object]:
-        return {"scale": self.scale, "backbone": self.bench.backbone.name,
-                "num_tasks": len(self.bench.suite), "seed": self.bench.seed}  # fmt: skip
+        return {"scale": self.scale, "suite": self.bench.suite.name,
+                "backbone": self.bench.backbone.name, "num_tasks": len(self.bench.suite),
+                "seed": self.bench.seed}  # fmt: skip
+
+    def _tail(self, entry: Entry) -> dict[str, object]:
+        params = json.dumps(entry.params, default=str)
+        return {"storage_gigabit": entry.storage.gigabits, "storage": entry.storage.expression,
+                **entry.costs, "params": params}  # fmt: skip
 
     def results(self) -> pd.DataFrame:
         """Return tidy results, one row per method and task.
@@ -92,14 +148,13 @@ class Comparison:
         Returns
         -------
         DataFrame
-            Columns ``scale, backbone, num_tasks, seed, method, task, accuracy, normalised,
-            storage_gigabit, params`` (accuracies are fractions, params JSON).
+            Columns ``scale, suite, backbone, num_tasks, seed, method, task, accuracy, normalised,
+            storage_gigabit, storage, params`` (accuracies are fractions, storage is the closed
+            formula, params are JSON), and the costs.
         """
         scores, rows = self.scores(draws=1), []
-        for method, search in self.searches.items():
-            common = {**self._where(), "method": method}
-            tail = {"storage_gigabit": search.model.storage().gigabits,
-                    "params": json.dumps(search.params, default=str)}  # fmt: skip
+        for method, entry in self.entries.items():
+            common, tail = {**self._where(), "method": method}, self._tail(entry)
             pairs = zip(
                 scores.tasks, scores.per_task(method), scores.per_task(method, True), strict=True
             )
@@ -110,7 +165,7 @@ class Comparison:
     def summary(self, scores: Scores | None = None) -> pd.DataFrame:
         """Return one row per method: means over tasks with 95 % bootstrap intervals."""
         scores, rows = scores or self.scores(), []
-        for method, search in self.searches.items():
+        for method, entry in self.entries.items():
             row = {**self._where(), "method": method}
             for name, normalised in (("accuracy", False), ("normalised", True)):
                 low, high = scores.interval(method, normalised)
@@ -119,19 +174,19 @@ class Comparison:
                     f"{name}_low": low,
                     f"{name}_high": high,
                 }
-            rows.append({**row, "storage_gigabit": search.model.storage().gigabits,
-                         "params": json.dumps(search.params, default=str)})  # fmt: skip
+            rows.append({**row, **self._tail(entry)})
         return pd.DataFrame(rows)
 
     def curves(self) -> pd.DataFrame:
         """Return every point of every search: method, parameter, value, task, accuracies."""
         frames = []
-        for method, search in self.searches.items():
-            searched = [c for c in search.curve if c not in ("task", "accuracy", "normalised")]
+        for method, entry in self.entries.items():
+            curve = entry.curve
+            searched = [c for c in curve if c not in ("task", "accuracy", "normalised")]
             if not searched:
                 continue
-            points = search.curve[searched].to_dict("records")
-            frame = search.curve[["task", "accuracy", "normalised"]].assign(
+            points = curve[searched].to_dict("records")
+            frame = curve[["task", "accuracy", "normalised"]].assign(
                 method=method, point=[json.dumps(p, default=float) for p in points]
             )
             frames.append(frame.assign(**self._where()))

@@ -10,6 +10,13 @@ from mergebook.report.figures import (
     sample_sheet,
 )
 from mergebook.report.glue import glue
+from mergebook.report.leaderboard import (
+    frontier_figure,
+    leaderboard_table,
+    over_seeds,
+    search_figure,
+)
+from mergebook.report.measured import list_measured, measured
 from mergebook.report.reported import reported, reported_main_table
 from mergebook.report.results import load_results, save_results
 from mergebook.report.style import method_style
@@ -20,17 +27,23 @@ __all__ = [
     "Judgement",
     "accuracy_vs_storage",
     "claims_table",
+    "frontier_figure",
     "glue",
     "html_table",
+    "leaderboard_table",
     "line_figure",
+    "list_measured",
     "load_results",
+    "measured",
     "method_style",
+    "over_seeds",
     "per_task_heatmap",
     "reported",
     "reported_main_table",
     "sample_sheet",
     "save_results",
     "scale_curve",
+    "search_figure",
     "show",
     "side_by_side",
     "task_vector_sketch",

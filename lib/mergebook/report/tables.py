@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 from itertools import groupby
 
@@ -170,7 +171,14 @@ def side_by_side(
     )
 
 
-def html_table(frame: pd.DataFrame, *, caption: str, words: bool = False) -> HTML:
+def html_table(
+    frame: pd.DataFrame,
+    *,
+    caption: str,
+    words: bool = False,
+    sortable: bool = False,
+    links: Mapping[str, str] | None = None,
+) -> HTML:
     """Show a table of texts: captioned, scrolling when wide, and clear to a screen reader.
 
     Written out by hand because pandas' Styler gives header cells no ``scope``, without which a
@@ -184,6 +192,10 @@ def html_table(frame: pd.DataFrame, *, caption: str, words: bool = False) -> HTM
         What the table shows; also its accessible name.
     words : bool
         Whether the cells hold words, which are aligned left, rather than numbers.
+    sortable : bool
+        Whether the built page lets readers sort and filter the rows.
+    links : mapping of str to str, optional
+        Row label -> address that it links to.
 
     Returns
     -------
@@ -211,8 +223,10 @@ def html_table(frame: pd.DataFrame, *, caption: str, words: bool = False) -> HTM
     body = ""
     for label, row in zip(frame.index, frame.itertuples(index=False, name=None), strict=True):
         cells = [f"<td{s}>{escape(str(v))}</td>" for v, s in zip(row, start, strict=True)]
-        body += f'<tr><th scope="row">{escape(str(label))}</th>{"".join(cells)}</tr>\n'
-    kind = "mergebook words" if words else "mergebook"
+        name, address = escape(str(label)), (links or {}).get(str(label))
+        name = f'<a href="{escape(address)}">{name}</a>' if address else name
+        body += f'<tr><th scope="row">{name}</th>{"".join(cells)}</tr>\n'
+    kind = "mergebook" + " words" * words + " sortable" * sortable
     # tabindex: a region that scrolls must be reachable by keyboard
     return HTML(
         f'<div class="mergebook-scroll" role="region" tabindex="0" aria-label="{escape(caption)}">'

@@ -1,0 +1,244 @@
+"""All methods on one benchmark, in parallel processes: accuracy, storage, data needs and cost."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import (
+    Executor,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    as_completed,
+)
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from mergebook.errors import ExperimentError, unknown
+from mergebook.evaluation.benchmark import Benchmark, Search
+from mergebook.evaluation.comparison import Comparison, Entry
+from mergebook.evaluation.memory import PeakMemory
+from mergebook.merged import MergedModel
+from mergebook.registry import Method, get_method, list_methods
+
+SHORT = 2  # training steps of the run that counts memory: the peak is reached in the first
+PROBE, ROUNDS = 100, 3  # images, and repeats, of the run that compares the cost of inference
+LENGTHS = ("steps", "rounds", "router_steps")  # parameters that say how long a method trains
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a leaderboard is measured on; see :class:`Benchmark` for the parameters."""
+
+    suite: str = "mini"
+    backbone: str = "mini-small"
+    num_tasks: int = 8
+    test_size: int = 500
+    validation_size: int = 200
+    calibration_size: int = 256
+    steps: int | None = None
+    fixed: Mapping[str, Mapping[str, object]] = field(default_factory=dict, hash=False)
+
+
+@lru_cache(maxsize=1)
+def _bench(setting: Setting, num_tasks: int) -> Benchmark:
+    """Benchmark of the first tasks; one is kept by each process."""
+    return Benchmark(
+        setting.suite,
+        setting.backbone,
+        num_tasks=num_tasks,
+        test_size=setting.test_size,
+        validation_size=setting.validation_size,
+        calibration_size=setting.calibration_size,
+        steps=setting.steps,
+        jobs=1,
+    )
+
+
+def measure(bench: Benchmark, name: str, params: dict[str, object], curve: pd.DataFrame) -> Entry:
+    """Evaluate a method with given parameters on test data, and take its costs.
+
+    Parameters
+    ----------
+    bench : Benchmark
+    name : str
+        Method.
+    params : dict
+        Its parameters.
+    curve : DataFrame
+        The search that chose them.
+
+    Returns
+    -------
+    Entry
+        With costs ``seconds`` (of merging, one thread, training included), ``peak_mib`` (tensors
+        alive together while merging, those of the inputs not counted) and ``inference_ratio`` (time
+        for a batch of images over the time that one plain encoder takes).
+    """
+    start = time.perf_counter()
+    model = bench.merge(name, **params)
+    seconds = time.perf_counter() - start
+    declared = {parameter.name for parameter in get_method(name).parameters}
+    short = {length: SHORT for length in LENGTHS if length in declared}
+    with PeakMemory() as memory:
+        bench.merge(name, **params | short)
+    costs = {
+        "seconds": seconds,
+        "peak_mib": memory.peak / 2**20,
+        "inference_ratio": _inference_ratio(bench, model),
+    }
+    correct = bench.reference() if name == "fine_tuned" else bench.correct(model)
+    return Entry(name, params, correct, model.storage(), curve, costs)
+
+
+@torch.inference_mode()
+def _inference_ratio(bench: Benchmark, model: MergedModel) -> float:
+    task = bench.suite.names[0]
+    images = bench.inputs(task)[0][:PROBE]
+    encoders = model.encoder(task), bench.merge("zero_shot").encoder(task)
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(ROUNDS):
+        for encoder, taken in zip(encoders, times, strict=True):
+            start = time.perf_counter()
+            encoder(images)
+            taken.append(time.perf_counter() - start)
+    return statistics.median(times[0]) / statistics.median(times[1])
+
+
+def tune(bench: Benchmark, name: str, **fixed: object) -> Search | None:
+    """Search a method's own grid on validation data; None if nothing is left to search.
+
+    A grid of one parameter that may differ by task is searched for each task by itself.
+    """
+    method = get_method(name)
+    grid = {key: values for key, values in method.grid.items() if key not in fixed}
+    if not grid:
+        return None
+    types = {parameter.name: parameter.type for parameter in method.parameters}
+    if method.family == "compression" and [types[key] for key in grid] == ["float per task"]:
+        [(parameter, values)] = grid.items()
+        return bench.search_per_task(name, parameter, values, **fixed)
+    return bench.search(name, grid, **fixed)
+
+
+def _job(setting: Setting, num_tasks: int, name: str, seeds: Sequence[int]) -> list[Entry]:
+    torch.set_num_threads(1)
+    bench = _bench(setting, setting.num_tasks).first(num_tasks)
+    fixed = dict(setting.fixed.get(name, {}))
+    entries: list[Entry] = []
+    for seed in seeds:
+        here = bench.with_seed(seed)
+        if not entries:  # the first seed chooses the parameters for all
+            search = tune(here, name, **fixed)
+            params, curve = (search.params, search.curve) if search else (fixed, pd.DataFrame())
+        else:
+            curve = pd.DataFrame()
+        entries.append(measure(here, name, params, curve))
+    return entries
+
+
+def seeds_of(method: Method, seeds: Sequence[int]) -> Sequence[int]:
+    """Seeds of the experts to run a method on: all without images, else the first."""
+    return seeds[:1] if method.needs else seeds
+
+
+def leaderboard(
+    setting: Setting,
+    *,
+    num_tasks: Iterable[int] = (8,),
+    seeds: Sequence[int] = (0,),
+    methods: Iterable[str] | None = None,
+    jobs: int | None = None,
+) -> dict[tuple[int, int], Comparison]:
+    """Tune and evaluate methods, one process of one thread for each core.
+
+    Parameters
+    ----------
+    setting : Setting
+        Suite, backbone, sizes; ``setting.num_tasks`` is the largest suite size.
+    num_tasks : iterable of int
+        Suite sizes.
+    seeds : sequence of int
+        Seeds of the experts. Parameters are chosen with the first; methods that need images run on
+        the first only.
+    methods : iterable of str, optional
+        Names; all registered methods if not given.
+    jobs : int, optional
+        Processes; the number of cores if not given. One job runs in this process.
+
+    Returns
+    -------
+    dict
+        (suite size, seed) -> comparison, methods in the order of their families.
+
+    Raises
+    ------
+    ExperimentError
+        If a method fails (names it and the suite size), or a size is larger than the suite.
+    """
+    sizes = sorted(set(num_tasks))
+    if sizes[-1] > setting.num_tasks:
+        raise ExperimentError(f"num_tasks {sizes[-1]} exceeds {setting.num_tasks}")
+    names = _ordered(methods)
+    bench = _bench(setting, setting.num_tasks)  # fine-tunes whatever expert is missing
+    for seed in seeds:
+        bench.with_seed(seed)
+    todo = [(size, name) for size in reversed(sizes) for name in sorted(names, key=_expected_cost)]
+    done: dict[tuple[int, str], list[Entry]] = {}
+    # Silent where nobody watches, as in a notebook that a workflow executes.
+    bar = tqdm(total=len(todo), desc=setting.backbone, file=sys.stderr, disable=None)
+    with bar, _pool(jobs or os.cpu_count() or 1) as pool:
+        futures = {
+            pool.submit(_job, setting, size, name, seeds_of(get_method(name), seeds)): (size, name)
+            for size, name in todo
+        }
+        for future in as_completed(futures):
+            size, name = futures[future]
+            try:
+                done[size, name] = future.result()
+            except Exception as error:
+                pool.shutdown(cancel_futures=True)
+                raise ExperimentError(f"{name!r} on {size} tasks failed: {error}") from error
+            bar.set_postfix_str(name)
+            bar.update()
+    boards = {}
+    for size in sizes:
+        for number, seed in enumerate(seeds):
+            board = boards[size, seed] = Comparison(bench.first(size).with_seed(seed))
+            for name in names:
+                if number < len(done[size, name]):
+                    board.record(done[size, name][number])
+    return boards
+
+
+def _pool(jobs: int) -> Executor:
+    """Processes of their own, or for one job a thread of this process, which starts at once."""
+    if jobs == 1:
+        return ThreadPoolExecutor(1)
+    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+
+
+def _ordered(methods: Iterable[str] | None) -> list[str]:
+    """Names by family, then alphabetically; the experts, which normalise, are always there."""
+    from mergebook.registry import FAMILIES
+
+    known = list_methods()
+    names = set(known if methods is None else methods) | {"fine_tuned"}
+    for name in names:
+        if name not in known:
+            raise ExperimentError(unknown("method", name, known))
+    return sorted(names, key=lambda name: (FAMILIES.index(get_method(name).family), name))
+
+
+def _expected_cost(name: str) -> tuple[bool, int]:
+    """Sort key: methods that train first, so that no long one is left for the end."""
+    method = get_method(name)
+    trains = any(parameter.name in LENGTHS for parameter in method.parameters)
+    return (not trains, -len(method.grid))
