@@ -1,6 +1,6 @@
 """The registry: what a declaration must have, and what a call may pass."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 import pytest
@@ -38,9 +38,10 @@ def test_declarations_are_complete(name):
     method = mb.get_method(name)
     assert (method.name, method.check()) == (name, {p.name: p.default for p in method.parameters})
     assert method.title
-    assert method.family in {"reference", "data-free", "compression"}
+    assert method.family in registry.FAMILIES
     assert method.doc
-    assert method.needs == ()
+    assert method.needs in {(), ("images",), ("images", "labels")}
+    assert method.status in get_args(registry.Status)
     for parameter in method.parameters:
         assert parameter.doc
         assert parameter.valid
