@@ -1,4 +1,8 @@
-"""Results that are committed with the book: long runs that a build does not repeat."""
+"""Results that are committed with the book: long runs that a build does not repeat.
+
+``data/measured/<run>/<notebook>/<table>.csv`` is what the notebook wrote to its results folder in
+that run; the README of the run gives the command and the version.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from mergebook.errors import ReportError, unknown
 
 
 def list_measured() -> tuple[str, ...]:
-    """Names of the committed tables, such as ``"mini/leaderboard"``, sorted."""
+    """Names of the committed tables, ``"<run>/<notebook>/<table>"``, sorted."""
     root = paths.data_dir() / "measured"
     return tuple(
         sorted(p.relative_to(root).with_suffix("").as_posix() for p in root.rglob("*.csv"))
@@ -22,7 +26,7 @@ def measured(name: str) -> pd.DataFrame:
     Parameters
     ----------
     name : str
-        One of :func:`list_measured`. The README beside the file gives the command that made it.
+        One of :func:`list_measured`.
 
     Raises
     ------

@@ -13,7 +13,8 @@ from mergebook.registry import Method, get_method, list_methods
 from mergebook.report.measured import list_measured, measured
 
 FOLDER = "executed/methods"  # of the pages, seen from the book's root
-TABLES = {"mini/leaderboard": "the mini suite", "real14/leaderboard": "14 real tasks"}
+BOARD = "atlas/leaderboard/summary"
+TABLES = {f"full/{BOARD}": "the mini suite", f"real14/{BOARD}": "14 real tasks"}
 STATUS = {
     "our reading": "Our reading: the description we had is incomplete, see the notes below.",
     "analogue": "An analogue: the paper's method is for another kind of model; this is our "
