@@ -2,10 +2,13 @@
 
 import itertools
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
+import mergebook
 from mergebook import clip
 from mergebook.errors import BackboneError, ExperimentError, SuiteError
 from mergebook.suites import Suite, Task, load_suite
@@ -99,6 +102,35 @@ def test_cache_knows_the_code_that_made_it(cache, monkeypatch):
     monkeypatch.setattr(experts_module, "_sources", lambda stored: "other code")
     finetune_experts(suite, recipe=TINY, jobs=1)
     assert path.stat().st_mtime_ns > made
+
+
+@pytest.mark.parametrize(
+    ("file", "drawn", "stored"),
+    [
+        ("suites/base.py", True, True),
+        ("training/loop.py", True, True),
+        ("suites/mini/fields.py", True, False),
+        ("suites/splits.py", False, True),
+        ("suites/mini/world.py", False, False),
+        ("suites/folder.py", False, False),  # what it reads counts, in the task's fingerprint
+        ("suites/__init__.py", False, False),
+        ("training/experts.py", False, False),
+    ],
+)
+def test_only_code_that_decides_what_an_expert_is_counts(
+    file, drawn, stored, tmp_path, monkeypatch
+):
+    package = Path(mergebook.__file__).parent
+    for part in ("suites", "training"):
+        shutil.copytree(package / part, tmp_path / part)
+    shutil.copy(package / "clip.py", tmp_path)
+    monkeypatch.setattr(mergebook, "__file__", str(tmp_path / "__init__.py"))
+    digests = experts_module._sources.__wrapped__  # as it is called first: without its cache
+    before = digests(False), digests(True)
+    with (tmp_path / file).open("a") as source:
+        source.write("# changed\n")
+    after = digests(False), digests(True)
+    assert (before[0] != after[0], before[1] != after[1]) == (drawn, stored)
 
 
 def test_interrupted_training_keeps_what_is_done(cache):

@@ -1,6 +1,9 @@
-"""Suites of tasks, by name."""
+"""Suites of tasks, by name or from a folder."""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
 
 from mergebook.errors import SuiteError, unknown
 from mergebook.suites.base import SPLITS, Images, Suite, Task
@@ -9,7 +12,7 @@ __all__ = ["SPLITS", "Images", "Suite", "Task", "list_suites", "load_suite"]
 
 
 def list_suites() -> tuple[str, ...]:
-    """Names of the suites that :func:`load_suite` knows."""
+    """Names of the suites that :func:`load_suite` knows without a folder."""
     return ("mini",)
 
 
@@ -19,18 +22,26 @@ def load_suite(name: str = "mini", num_tasks: int | None = None) -> Suite:
     Parameters
     ----------
     name : str, default "mini"
-        One of :func:`list_suites`.
+        One of :func:`list_suites`, or the path of a folder, see
+        :func:`~mergebook.suites.folder.folder_suite`. A path has a separator in it, as in
+        ``"./pets"``, or names a folder that exists.
     num_tasks : int, optional
         Keep the first so many tasks; all if not given. 8, 14 and 20 nest as in the CLIP suite.
 
     Raises
     ------
     SuiteError
-        Unknown suite, or ``num_tasks`` out of range.
+        Unknown suite, a folder that holds none, or ``num_tasks`` out of range.
     """
-    if name != "mini":
-        raise SuiteError(unknown("suite", name, list_suites()))
-    from mergebook.suites import mini
+    if name == "mini":
+        from mergebook.suites import mini
 
-    suite = mini.suite()
+        suite = mini.suite()
+    elif "/" in name or os.sep in name or Path(name).is_dir():
+        from mergebook.suites.folder import folder_suite
+
+        suite = folder_suite(name)
+    else:
+        choices = unknown("suite", name, list_suites())
+        raise SuiteError(f"{choices}, or the path of a folder")
     return suite if num_tasks is None else suite.first(num_tasks)

@@ -1,0 +1,494 @@
+"""`mergebook merge` and `mergebook inspect`: files in, one file out, nothing left by a failure."""
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import tracemalloc
+import weakref
+from dataclasses import replace
+
+import pytest
+import torch
+
+import mergebook as mb
+from mergebook import registry
+from mergebook.arguments import value_of
+from mergebook.cli import main
+from mergebook.errors import ParameterError
+from mergebook.files import sha256, suite_calibration
+from mergebook.weights import Experts, checkpoint, save_checkpoint
+
+TASKS = ("a", "b", "c")
+WITHOUT_IMAGES = [name for name in mb.list_methods() if not mb.get_method(name).needs]
+
+
+def states(dtype=torch.float32):
+    """A base and three experts, with a frozen tensor and an integer one."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"blocks.0.attn.in_proj_weight": (12, 4), "blocks.0.mlp.c_fc.weight": (8, 4)}
+    shapes |= {"blocks.0.attn.in_proj_bias": (12,), "conv1.weight": (3, 2, 2, 2), "proj": (4, 4)}
+    base = {key: torch.randn(shape, generator=generator) for key, shape in shapes.items()}
+    experts = {
+        task: {
+            key: (tensor + torch.randn(tensor.shape, generator=generator) / 8).to(dtype)
+            for key, tensor in base.items()
+        }
+        for task in TASKS
+    }
+    base = {key: tensor.to(dtype) for key, tensor in base.items()}
+    for state in (base, *experts.values()):
+        state |= {"frozen": torch.arange(5).to(dtype), "steps": torch.tensor([7, 8])}
+    return base, experts
+
+
+def save(folder, base, experts, **metadata):
+    """Write them as files; the options of the command line that name them."""
+    options = ["--base", str(save_checkpoint(base, folder / "base.safetensors", metadata))]
+    for task, state in experts.items():
+        path = save_checkpoint(state, folder / f"{task}.safetensors")
+        options += ["--expert", f"{task}={path}"]
+    return options
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    return save(tmp_path, *states())
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out" / "merged.safetensors"
+
+
+def run(capsys, *arguments):
+    status = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def merge(capsys, inputs, out, method, *options):
+    status, _, err = run(capsys, "merge", "--method", method, *inputs, "--out", out, *options)
+    assert (status, err) == (0, "")
+    return mb.load_merged(out)
+
+
+def refused(capsys, inputs, out, method, *options):
+    """The message of a command that fails and leaves nothing."""
+    folder = out.parent
+    before = {path: path.read_bytes() for path in folder.parent.rglob("*") if path.is_file()}
+    status, text, err = run(capsys, "merge", "--method", method, *inputs, "--out", out, *options)
+    assert (status, text) == (2, "")
+    after = {path: path.read_bytes() for path in folder.parent.rglob("*") if path.is_file()}
+    assert before == after
+    return err
+
+
+def assert_same(left, right):
+    assert left.tasks == right.tasks
+    for task in left.tasks:
+        ours, theirs = left.state_dict(task), right.state_dict(task)
+        assert ours.keys() == theirs.keys()
+        for key in ours:
+            assert ours[key].dtype == theirs[key].dtype
+            assert torch.equal(ours[key], theirs[key]), (task, key)
+
+
+# ---------------------------------------------------------------------- merging
+
+
+@pytest.mark.parametrize("method", WITHOUT_IMAGES)
+def test_files_merge_as_in_memory(method, inputs, out, capsys):
+    base, experts = states()
+    assert_same(merge(capsys, inputs, out, method), mb.merge(method, Experts(base, experts)))
+
+
+def test_parameters_entries_and_backbone_reach_the_method(inputs, out, capsys):
+    settings = ["--set", "density=3e-1", "--set", "scale=2", "--set", "keep=k"]
+    more = ["--entries", "stored", "--frozen-extra", "40", "--backbone", "mini-small"]
+    merged = merge(capsys, inputs, out, "ties", *settings, *more)
+    params = {"density": 0.3, "scale": 2.0, "keep": "k"}
+    base, experts = states()
+    opened = Experts(base, experts, entries="stored", frozen_extra=40, backbone="mini-small")
+    expected = mb.merge("ties", opened, **params)
+    assert_same(merged, expected)
+    assert merged.storage() == expected.storage()
+    assert merged.backbone == "mini-small"
+    assert merged.recipe["parameters"] == {"combine": "mean"} | params
+    assert (merged.recipe["entries"], merged.recipe["frozen_extra"]) == ("stored", 40)
+
+
+def test_a_value_per_task(inputs, out, capsys):
+    threshold = {"a": 0.2, "b": 1.0, "c": 0.5}
+    base, experts = states()
+    expected = mb.merge("tall_ta", Experts(base, experts), threshold=threshold)
+    for text in ("b:1,a:2e-1, c: 0.5", "{a: 0.2, b: 1, c: .5}", json.dumps(threshold)):
+        merged = merge(capsys, inputs, out, "tall_ta", "--force", "--set", f"threshold={text}")
+        assert merged.recipe["parameters"]["threshold"] == threshold
+        assert_same(merged, expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3), ("0.5", 0.5), (".5", 0.5), ("1e-1", 0.1), ("-2", -2), ("true", True),
+        ("False", False), ("k+1", "k+1"), ('"a b"', "a b"), ("a:1", {"a": 1}), ("1:2", {"1": 2}),
+        ("[1, 2]", [1, 2]), ("", None),
+    ],
+)  # fmt: skip
+def test_values(text, value):
+    assert value_of("name", text) == value
+    assert type(value_of("name", text)) is type(value)
+
+
+def test_a_choice_is_taken_as_it_is():
+    choice = registry.Parameter("name", "choice", "1", "", choices=("1", "off"))
+    assert [value_of("name", text, choice) for text in ("1", "off")] == ["1", "off"]
+
+
+def test_the_recipe_has_hashes_and_no_names_of_files(inputs, out, tmp_path, capsys):
+    merged = merge(capsys, inputs, out, "averaging")
+    digests = {
+        path.stem: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in tmp_path.glob("*.safetensors")
+    }
+    base = digests.pop("base")
+    assert merged.recipe == {
+        "method": "averaging",
+        "parameters": {},
+        "entries": "trained",
+        "mergebook": mb.__version__,
+        "sha256": {"base": base, "experts": digests},
+    }
+    content = out.read_bytes()
+    assert str(tmp_path).encode() not in content
+    elsewhere = save(tmp_path / "elsewhere", *states())
+    merge(capsys, elsewhere, out, "averaging", "--force")
+    assert out.read_bytes() == content
+
+
+def test_layers_are_let_go_one_by_one(inputs, out, capsys, monkeypatch):
+    alive, most = weakref.WeakSet(), 0
+    original = Experts.layer
+
+    def counted(self, key):
+        nonlocal most
+        layer = original(self, key)
+        alive.add(layer.deltas)
+        most = max(most, len(alive))
+        return layer
+
+    monkeypatch.setattr(Experts, "layer", counted)
+    for dtype in ([], ["--dtype", "float64"], ["--dtype", "float16"]):
+        merge(capsys, inputs, out, "ties", "--force", *dtype)
+    assert most <= 2  # the one at hand, and the one that takes its place
+
+
+def test_hashing_does_not_read_a_file_whole(tmp_path):
+    path = tmp_path / "large"
+    path.write_bytes(bytes(range(256)) * 2**15)
+    tracemalloc.start()
+    digest = sha256(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < path.stat().st_size / 8
+    assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_progress_is_shown_on_a_terminal_only(inputs, out, capsys, monkeypatch):
+    merge(capsys, inputs, out, "ties")  # says nothing on stderr
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    status, _, err = run(capsys, "merge", "--method", "ties", *inputs, "--out", out, "--force")
+    assert status == 0
+    assert re.search(r"ties: +0%.* 0/5 ", err)
+
+
+def test_a_process_of_its_own(inputs, out):
+    command = [sys.executable, "-m", "mergebook.cli", "merge", "--method", "averaging"]
+    done = subprocess.run([*command, *inputs, "--out", out], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0] == f"{out}: Weight averaging of a, b, c"
+    base, experts = states()
+    assert_same(mb.load_merged(out), mb.merge("averaging", Experts(base, experts)))
+
+
+# ---------------------------------------------------------------------- element types
+
+
+def floats(state):
+    return {key: t.float() if t.is_floating_point() else t for key, t in state.items()}
+
+
+def check_storage(out, dtype):
+    """The closed formula is what the file's tensors take."""
+    file, merged = mb.Checkpoint(out), mb.load_merged(out)
+    tensors = dict(file)
+    assert {t.dtype for t in tensors.values()} <= {dtype, torch.int64, torch.uint8}
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    assert 0 <= 8 * size - merged.storage().bits <= 7 * len(TASKS) * len(tensors)
+
+
+def test_a_narrower_type_rounds_the_result_once(inputs, out, capsys):
+    merged = merge(capsys, inputs, out, "task_arithmetic", "--dtype", "bfloat16")
+    base, experts = states()
+    expected = mb.merge("task_arithmetic", Experts(base, experts)).state_dict()
+    for key, tensor in merged.state_dict().items():
+        wanted = expected[key] if key == "steps" else expected[key].bfloat16()
+        assert torch.equal(tensor, wanted)
+    assert merged.recipe["dtype"] == "bfloat16"
+    check_storage(out, torch.bfloat16)
+
+
+@pytest.mark.parametrize("method", ["averaging", "tall_ta", "fine_tuned"])
+def test_a_wider_type_is_not_rounded_to_the_base_first(method, tmp_path, out, capsys):
+    inputs = save(tmp_path, *states(torch.bfloat16))
+    merged = merge(capsys, inputs, out, method, "--dtype", "float32")
+    base, experts = states(torch.bfloat16)
+    wide = {task: floats(state) for task, state in experts.items()}
+    assert_same(merged, mb.merge(method, Experts(floats(base), wide)))
+    check_storage(out, torch.float32)
+
+
+def test_the_type_of_the_base_is_the_default(tmp_path, out, capsys):
+    inputs = save(tmp_path, *states(torch.bfloat16))
+    merged = merge(capsys, inputs, out, "averaging")
+    assert "dtype" not in merged.recipe
+    check_storage(out, torch.bfloat16)
+
+
+def test_several_models_in_a_narrower_type_are_refused(inputs, out, capsys):
+    message = refused(capsys, inputs, out, "tall_ta", "--dtype", "bfloat16")
+    assert "tall_ta keeps more than one set of weights" in message
+
+
+def test_a_value_beyond_the_type_is_refused(tmp_path, out, capsys):
+    base, experts = states()
+    for state in (base, *experts.values()):
+        state["frozen"] = torch.tensor([1e6])
+    message = refused(capsys, save(tmp_path, base, experts), out, "averaging", "--dtype", "float16")
+    assert "'frozen' came out beyond the range of torch.float16" in message
+
+
+# ---------------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("averagin", [], "unknown method 'averagin'; did you mean 'averaging'?"),
+        ("ties", ["--set", "densit=1"], "ties: unknown parameter 'densit'"),
+        ("ties", ["--set", "density=2"], "density=2 is not a number from 0 to 1"),
+        ("ties", ["--set", "density=NaN"], "density=nan is not a number from 0 to 1"),
+        ("ties", ["--set", "density=much"], "density='much' is not a number"),
+        ("ties", ["--set", "density"], "--set takes NAME=VALUE, not 'density'"),
+        ("ties", ["--set", "=1"], "--set takes NAME=VALUE, not '=1'"),
+        ("ties", ["--set", "density=[1"], "--set density: '[1' is neither JSON nor YAML"),
+        ("ties", ["--set", "density=1", "--set", "density=1"], "--set density is given twice"),
+        ("ties", ["--set", "keep=all"], "keep='all' is not one of 'k+1', 'k'"),
+        ("tall_ta", ["--set", "threshold=a:1,b:1"], "missing or unknown: c"),
+        ("tall_ta", ["--set", "threshold=a:1,a:2"], "a task is given twice in 'a:1,a:2'"),
+        ("averaging", ["--expert", "d"], "--expert takes TASK=FILE, not 'd'"),
+        ("averaging", ["--expert", "a=x"], "--expert a is given twice"),
+        ("averaging", ["--expert", "d=missing.safetensors"], "checkpoint not found: missing"),
+        ("averaging", ["--entries", "all"], "unknown choice of entries 'all'"),
+        ("averaging", ["--dtype", "float8"], "unknown dtype 'float8'"),
+        ("averaging", ["--frozen-extra", "-1"], "frozen_extra must not be negative"),
+        ("averaging", ["--suite", "mini"], "--suite: averaging needs no images"),
+    ],
+)
+def test_bad_input_is_refused(method, options, message, inputs, out, capsys):
+    assert message in refused(capsys, inputs, out, method, *options)
+    assert not out.parent.exists()
+
+
+def test_an_existing_file_is_replaced_only_if_asked(inputs, out, capsys):
+    merge(capsys, inputs, out, "averaging")
+    assert "exists; --force" in refused(capsys, inputs, out, "ties")
+    assert merge(capsys, inputs, out, "ties", "--force").recipe["method"] == "ties"
+
+
+@pytest.mark.parametrize("link", ["itself", "symbolic", "hard"])
+def test_an_input_is_never_replaced(link, inputs, tmp_path, capsys):
+    target = tmp_path / "b.safetensors"
+    other = tmp_path / "other" / "link.safetensors"
+    other.parent.mkdir()
+    if link == "symbolic":
+        other.symlink_to(target)
+    elif link == "hard":
+        other.hardlink_to(target)
+    out = target if link == "itself" else other
+    message = refused(capsys, inputs, out, "averaging", "--force")
+    assert "it is expert 'b'; inputs are never replaced" in message
+
+
+def test_a_folder_is_no_place_for_a_file(inputs, tmp_path, capsys):
+    (tmp_path / "folder").mkdir()
+    assert "it is a folder" in refused(capsys, inputs, tmp_path / "folder", "averaging", "--force")
+
+
+def test_a_value_that_is_not_finite_is_named(tmp_path, out, capsys):
+    base, experts = states()
+    experts["b"]["proj"][1, 2] = torch.nan
+    message = refused(capsys, save(tmp_path, base, experts), out, "ties")
+    assert f"expert 'b' ({tmp_path / 'b.safetensors'}): tensor 'proj' holds 1 values" in message
+
+
+def test_an_expert_of_another_architecture_is_named(tmp_path, out, capsys):
+    base, experts = states()
+    del experts["c"]["proj"]
+    message = refused(capsys, save(tmp_path, base, experts), out, "averaging")
+    assert "c.safetensors" in message
+    assert "1 missing (proj)" in message
+
+
+def test_a_full_disk_leaves_the_old_file(inputs, out, capsys, monkeypatch):
+    merge(capsys, inputs, out, "averaging")
+
+    def full(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    message = refused(capsys, inputs, out, "ties", "--force")
+    assert f"cannot write {out}" in message
+    assert "No space left" in message
+
+
+def test_an_interruption_leaves_nothing(inputs, out, capsys, monkeypatch):
+    def interrupt(self, key):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Experts, "layer", interrupt)
+    assert run(capsys, "merge", "--method", "ties", *inputs, "--out", out)[0] == 130
+    assert not out.parent.exists()
+
+
+# ---------------------------------------------------------------------- methods that need images
+
+
+@pytest.fixture
+def with_images(monkeypatch):
+    """A method that needs images, and the list of the calibrations it was given."""
+    given = []
+    plain = mb.get_method("averaging")
+
+    def look(experts, calibration, params):
+        given.append(calibration)
+        return plain.run(experts, calibration, params)
+
+    method = replace(plain, name="looks", needs=("images", "labels"), run=look)
+    monkeypatch.setitem(registry._METHODS, "looks", method)
+    return given
+
+
+def test_a_method_that_needs_images_says_where_they_may_come_from(with_images, inputs, out, capsys):
+    message = refused(capsys, inputs, out, "looks")
+    assert "looks needs images and labels" in message
+    assert "--suite" in message
+    assert "notebook" in message
+    message = refused(capsys, inputs, out, "looks", "--suite", "mini")
+    assert "--suite needs --backbone" in message
+    options = ["--suite", "mini", "--backbone", "mini-small"]
+    assert "unknown task 'a'" in refused(capsys, inputs, out, "looks", *options)
+    assert with_images == []
+
+
+def test_images_come_from_a_suite(with_images, tmp_path, out, capsys):
+    base, experts = states()
+    experts = {"digits": experts["a"], "land": experts["b"]}
+    inputs = save(tmp_path, base, experts, backbone="mini-small")
+    merge(capsys, inputs, out, "looks", "--suite", "mini", "--images", "6")
+    (calibration,) = with_images
+    assert calibration.tasks == ("digits", "land")
+    assert (calibration.backbone, calibration.split) == ("mini-small", "train")
+    suite = mb.load_suite("mini")
+    for task in calibration.tasks:
+        assert len(calibration.inputs[task]) == len(calibration.labels[task]) == 6
+        assert len(calibration.heads[task]) == len(suite[task].class_names)
+
+
+def test_the_images_of_a_benchmark_are_those_of_the_command_line():
+    ours = suite_calibration("mini", "mini-small", ["digits"], 5)
+    assert ours.inputs["digits"].dtype == torch.float32
+    more = suite_calibration("mini", "mini-small", ["land", "digits"], 8)
+    assert torch.equal(more.first(5).inputs["digits"], ours.inputs["digits"])
+    assert torch.equal(more.labels["digits"][:5], ours.labels["digits"])
+
+
+# ---------------------------------------------------------------------- inspecting
+
+
+@pytest.mark.parametrize("method", ["averaging", "tall_ta", "magnitude_pruning", "fine_tuned"])
+def test_inspect_a_merged_model(method, inputs, out, capsys):
+    merged = merge(capsys, inputs, out, method, "--backbone", "mini-small")
+    status, text, _ = run(capsys, "inspect", out)
+    assert status == 0
+    assert f"{out}: a merged model of kind {merged.kind!r}" in text
+    assert "tasks: a, b, c\nbackbone: mini-small\n" in text
+    assert f"  method: {method}\n" in text
+    for name, value in merged.recipe["parameters"].items():
+        assert f"  {name} = {value if isinstance(value, str) else json.dumps(value)}\n" in text
+    for digest in merged.recipe["sha256"]["experts"].values():
+        assert digest in text
+    assert f"storage: {merged.storage().formula()}\n" in text
+    tensors = dict(mb.Checkpoint(out))
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    assert f"file: {out.stat().st_size:,} bytes, {size:,} of them tensors" in text
+    rows = re.findall(r"^  (\w+) +([\d,]+) tensors +([\d,]+) entries +([\d,]+) bytes$", text, re.M)
+    counted = {name: [int(n.replace(",", "")) for n in numbers] for name, *numbers in rows}
+    for dtype in {tensor.dtype for tensor in tensors.values()}:
+        of_type = [tensor for tensor in tensors.values() if tensor.dtype == dtype]
+        assert counted.pop(str(dtype).removeprefix("torch.")) == [
+            len(of_type), sum(t.numel() for t in of_type), sum(t.nbytes for t in of_type)
+        ]  # fmt: skip
+    assert counted == {}
+    listed = [line.split()[0] for line in text.partition("\ntensors\n")[2].splitlines()]
+    assert listed == []
+    _, text, _ = run(capsys, "inspect", out, "--tensors")
+    listed = [line.split()[0] for line in text.partition("\ntensors\n")[2].splitlines()]
+    assert listed == sorted(tensors)
+
+
+def test_inspect_a_checkpoint(tmp_path, capsys):
+    state = {"w": torch.zeros(2, 3, dtype=torch.bfloat16), "n": torch.tensor(1)}
+    path = save_checkpoint(state, tmp_path / "x.safetensors", {"format": "pt", "long": "x" * 999})
+    status, text, _ = run(capsys, "inspect", path)
+    assert status == 0
+    lines = text.splitlines()
+    assert lines[:3] == [f"{path}: a checkpoint", "metadata", "  format: pt"]
+    assert f"  long: {'x' * 120}... (999 characters)" in lines
+    assert lines[-3:] == ["tensors", "  n  int64      []", "  w  bfloat16   [2, 3]"]
+    bare = save_checkpoint(state, tmp_path / "bare.safetensors")
+    assert "metadata: none" in run(capsys, "inspect", bare)[1]
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {},
+        {"sizes": "{}", "tasks": "[]", "recipe": "not JSON"},
+        {"sizes": '{"trained": 3}', "tasks": "[]", "recipe": "{}"},
+        {"sizes": '{"trained": {}, "frozen": {}}', "tasks": "[]", "recipe": '{"sha256": {"x": 1}}'},
+    ],
+)
+def test_inspect_refuses_damaged_metadata(metadata, tmp_path, capsys):
+    path = tmp_path / "x.safetensors"
+    save_checkpoint({"w": torch.zeros(2)}, path, metadata | {"kind": "shared"})
+    status, text, err = run(capsys, "inspect", path)
+    assert (status, text) == (2, "")
+    assert f"{path} claims to be a merged model, but its metadata is damaged" in err
+
+
+def test_inspect_refuses_what_is_no_checkpoint(tmp_path, capsys):
+    path = tmp_path / "x.safetensors"
+    assert "checkpoint not found" in run(capsys, "inspect", path)[2]
+    path.write_bytes(b"x" * 100)
+    status, _, err = run(capsys, "inspect", path)
+    assert status == 2
+    assert str(path) in err
+
+
+def test_values_that_name_a_task_twice():
+    with pytest.raises(ParameterError, match="a task is given twice"):
+        value_of("threshold", "a:1,b:1,a:2")
