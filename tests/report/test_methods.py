@@ -18,11 +18,11 @@ def keys(root):
 def test_docstrings_become_markdown():
     text = (
         "Uses :math:`x_t` and ``code`` of :func:`mergebook.merge`, see [yadav2023ties, eq. 2].\n\n"
-        ".. math::\n\n    a = b\n\n    c = d\n\nAfter [yadav2023ties]_."
+        ".. math::\n\n    a = b\n\n    c = d\n\n.. math:: e\n    = f\n\nAfter [yadav2023ties]_."
     )
     assert methods.to_markdown(text) == (
         "Uses $x_t$ and `code` of `merge`, see ({cite}`yadav2023ties`, eq. 2).\n\n"
-        "$$\na = b\n\nc = d\n$$\n\nAfter ({cite}`yadav2023ties`)."
+        "$$\na = b\n\nc = d\n$$\n\n$$\ne\n= f\n$$\n\nAfter ({cite}`yadav2023ties`)."
     )
 
 

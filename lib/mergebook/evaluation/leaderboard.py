@@ -78,13 +78,14 @@ def measure(bench: Benchmark, name: str, params: dict[str, object], curve: pd.Da
     Returns
     -------
     Entry
-        With costs ``seconds`` (of merging, one thread, training included), ``peak_mib`` (tensors
-        alive together while merging, those of the inputs not counted) and ``inference_ratio`` (time
-        for a batch of images over the time that one plain encoder takes).
+        With costs ``seconds`` (of a processor core while merging, training included; what else the
+        machine does hardly matters), ``peak_mib`` (tensors alive together while merging, those of
+        the inputs not counted) and ``inference_ratio`` (processor time for a batch of images over
+        what one plain encoder takes).
     """
-    start = time.perf_counter()
+    start = time.process_time()
     model = bench.merge(name, **params)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     declared = {parameter.name for parameter in get_method(name).parameters}
     short = {length: SHORT for length in LENGTHS if length in declared}
     with PeakMemory() as memory:
@@ -106,9 +107,9 @@ def _inference_ratio(bench: Benchmark, model: MergedModel) -> float:
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(ROUNDS):
         for encoder, taken in zip(encoders, times, strict=True):
-            start = time.perf_counter()
+            start = time.process_time()
             encoder(images)
-            taken.append(time.perf_counter() - start)
+            taken.append(time.process_time() - start)
     return statistics.median(times[0]) / statistics.median(times[1])
 
 

@@ -28,6 +28,7 @@ NEEDS = {
 }
 CITATION = re.compile(r"\[([a-z]+\d{4}[a-z]+)(?:, ([^\]]+))?\]_?")
 ROLE = re.compile(r":(?:func|data|class|meth|attr|mod):`~?([^`]+)`")
+MATH = re.compile(r"^\.\. math::([^\n]*\n(?:[ ]+[^\n]*\n|\n)*)", re.MULTILINE)
 SECTION = re.compile(r"^(\w[\w ]*)\n-{3,}\n", re.MULTILINE)
 
 
@@ -41,12 +42,7 @@ def sections(doc: str) -> dict[str, str]:
 
 def to_markdown(text: str) -> str:
     """Turn the reStructuredText of our docstrings into MyST Markdown."""
-    text = re.sub(
-        r"^\.\. math::\n\n((?: {3,}.*\n?|\n)+)",
-        lambda block: f"$$\n{inspect.cleandoc(block[1])}\n$$\n\n",
-        text + "\n",
-        flags=re.MULTILINE,
-    )
+    text = MATH.sub(lambda block: f"$$\n{inspect.cleandoc(block[1])}\n$$\n\n", text + "\n")
     text = re.sub(r":math:`([^`]+)`", r"$\1$", text)
     text = ROLE.sub(lambda role: f"`{role[1].rpartition('.')[2]}`", text)
     text = re.sub(r"``([^`]+)``", r"`\1`", text)
