@@ -1,17 +1,35 @@
-"""Merged models: what a method returns, in the four ways it can be stored."""
+"""Merged models: what a method returns, one kind of storage a module."""
 
 from mergebook.merged.base import MergedModel, load_merged, sign_off
+from mergebook.merged.factored import FactoredModel
+from mergebook.merged.intervened import IntervenedModel
+from mergebook.merged.low_rank import LowRankModel
 from mergebook.merged.masked import MaskedModel
 from mergebook.merged.per_task import TaskModels
+from mergebook.merged.quantised import QuantisedModel
+from mergebook.merged.rebuilt import rebuilt_experts
+from mergebook.merged.rescaled import RescaledModel
+from mergebook.merged.routed import RoutedModel
 from mergebook.merged.shared import SharedModel
 from mergebook.merged.sparse import SparseModel
+from mergebook.merged.switched import SwitchedModel
+from mergebook.merged.with_heads import HeadedModel
 
 __all__ = [
+    "FactoredModel",
+    "HeadedModel",
+    "IntervenedModel",
+    "LowRankModel",
     "MaskedModel",
     "MergedModel",
+    "QuantisedModel",
+    "RescaledModel",
+    "RoutedModel",
     "SharedModel",
     "SparseModel",
+    "SwitchedModel",
     "TaskModels",
     "load_merged",
+    "rebuilt_experts",
     "sign_off",
 ]
