@@ -19,6 +19,7 @@ from strategies import Case, cases, gaussian, grid, parameters, reals
 
 METHODS = [name for name in mb.list_methods() if not mb.get_method(name).needs]
 SCALED = [m for m in METHODS if any(p.name == "scale" for p in mb.get_method(m).parameters)]
+AROUND_THE_AVERAGE = {"cart", "cart_indexing"}  # at scale 0 the average, not the base
 TYPES = (torch.float32, torch.bfloat16, torch.float64)
 
 
@@ -102,7 +103,7 @@ def test_order_of_experts_does_not_matter(name, data):
             torch.testing.assert_close(tensor, right[task][key], rtol=0, atol=slack)
 
 
-@pytest.mark.parametrize("name", SCALED)
+@pytest.mark.parametrize("name", [m for m in SCALED if m not in AROUND_THE_AVERAGE])
 @given(data=st.data())
 def test_scale_zero_gives_the_base(name, data):
     case = data.draw(cases(elements=reals))
@@ -119,6 +120,21 @@ def test_scale_zero_gives_the_base(name, data):
         ("tall_ta", {}),
         ("consensus_ta", {"scale": 1.0, "k": 1}),
         ("magnitude_pruning", {"density": 1.0}),
+        ("emr", {}),
+        ("cart", {}),
+        ("cart_indexing", {"rank": 1.0}),
+        ("tsv_c", {}),
+        ("awd", {"scale": 1.0}),
+        ("dare_ta", {"scale": 1.0, "drop": 0.0}),
+        ("dare_ties", {"scale": 1.0, "drop": 0.0, "density": 1.0}),
+        ("breadcrumbs", {"scale": 1.0, "density": 1.0, "outliers": 0.0}),
+        ("magmax", {"scale": 1.0}),
+        ("cabs", {"scale": 1.0, "n": 256}),
+        ("wsa", {"scale": 1.0}),
+        ("lata", {"scale": 1.0}),
+        ("lines", {"slope": 0.0}),
+        ("slerp", {}),
+        ("model_stock", {}),
         ("fine_tuned", {}),
     ],
 )
