@@ -1,5 +1,7 @@
 """Every registered method of weights alone against brute force."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -33,6 +35,8 @@ def expected(name: str, experts: Experts, params: dict) -> np.ndarray:
     }
     states = [experts.expert(task) for task in experts.tasks]
     if oracle.named:
+        if "d" in inspect.signature(oracle.function).parameters:
+            params["d"] = experts.num_entries
         results = oracle.function(
             arrays(experts.base, keys), [arrays(s, keys) for s in states], **params
         )

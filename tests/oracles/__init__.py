@@ -7,7 +7,8 @@ every task; it has one of two forms:
 - :func:`oracle`: flat vectors, base ``[P]``, experts ``[T, P]``, and the number d of entries that
   count; returns ``[T, P]``. For methods that look at entries.
 - :func:`named_oracle`: state dicts of arrays, base and a list of experts, with the trained tensors
-  only; returns a list of T state dicts. For methods that look at tensors.
+  only, and d if it has such a parameter; returns a list of T state dicts. For methods that look at
+  tensors.
 
 Parameters come as keywords; a mapping of task to number comes as a list.
 
