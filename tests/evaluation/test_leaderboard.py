@@ -7,7 +7,7 @@ import torch
 import mergebook as mb
 from mergebook.errors import ExperimentError
 from mergebook.evaluation import PeakMemory, Setting, leaderboard
-from mergebook.evaluation.leaderboard import measure, seeds_of, tune
+from mergebook.evaluation.leaderboard import LENGTHS, budgeted, measure, seeds_of, tune
 
 SETTING = Setting(num_tasks=2, steps=4, test_size=30, validation_size=20, calibration_size=8)
 
@@ -66,6 +66,17 @@ def test_images_are_taken_from_the_first_seed_only():
     with_images = [name for name in mb.list_methods() if mb.get_method(name).needs]
     for name in with_images:
         assert seeds_of(mb.get_method(name), [3, 4]) == [3]
+
+
+def test_a_budget_shortens_training_and_nothing_else():
+    for name in mb.list_methods():
+        method = mb.get_method(name)
+        assert budgeted(method, 1.0) == {}
+        lengths = {p.name: p.default for p in method.parameters if p.name in LENGTHS}
+        expected = {key: max(1, round(0.5 * n)) for key, n in lengths.items()}
+        assert budgeted(method, 0.5) == (expected if method.needs else {})
+    with pytest.raises(ExperimentError, match="budget"):
+        budgeted(mb.get_method("ties"), 0)
 
 
 def test_bad_input_is_named():

@@ -35,7 +35,15 @@ LENGTHS = ("steps", "rounds", "router_steps")  # parameters that say how long a 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a leaderboard is measured on; see :class:`Benchmark` for the parameters."""
+    """What a leaderboard is measured on; see :class:`Benchmark` for most parameters.
+
+    Parameters
+    ----------
+    budget : float, default 1.0
+        Share of its default steps that a method which trains may take.
+    fixed : mapping of method to mapping of parameter to value
+        Parameters that are neither searched nor subject to the budget.
+    """
 
     suite: str = "mini"
     backbone: str = "mini-small"
@@ -44,6 +52,7 @@ class Setting:
     validation_size: int = 200
     calibration_size: int = 256
     steps: int | None = None
+    budget: float = 1.0
     fixed: Mapping[str, Mapping[str, object]] = field(default_factory=dict, hash=False)
 
 
@@ -132,7 +141,7 @@ def tune(bench: Benchmark, name: str, **fixed: object) -> Search | None:
 def _job(setting: Setting, num_tasks: int, name: str, seeds: Sequence[int]) -> list[Entry]:
     torch.set_num_threads(1)
     bench = _bench(setting, setting.num_tasks).first(num_tasks)
-    fixed = dict(setting.fixed.get(name, {}))
+    fixed = budgeted(get_method(name), setting.budget) | dict(setting.fixed.get(name, {}))
     entries: list[Entry] = []
     for seed in seeds:
         here = bench.with_seed(seed)
@@ -143,6 +152,25 @@ def _job(setting: Setting, num_tasks: int, name: str, seeds: Sequence[int]) -> l
             curve = pd.DataFrame()
         entries.append(measure(here, name, params, curve))
     return entries
+
+
+def budgeted(method: Method, budget: float) -> dict[str, object]:
+    """A method's training lengths, as a share of their defaults; nothing if it is the whole.
+
+    Raises
+    ------
+    ExperimentError
+        If the share is not positive.
+    """
+    if budget <= 0:
+        raise ExperimentError(f"budget must be positive, got {budget}")
+    if budget == 1 or not method.needs:  # AWD and DOGE descend on weights: part of the method
+        return {}
+    return {
+        each.name: max(1, round(budget * each.default))
+        for each in method.parameters
+        if each.name in LENGTHS and each.type == "int"
+    }
 
 
 def seeds_of(method: Method, seeds: Sequence[int]) -> Sequence[int]:
