@@ -8,13 +8,14 @@ CORES ?= 2
 
 BIN := $(abspath $(VENV))/bin
 STAMP := $(VENV)/.stamp
+PEERS := .venv-peers
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 SMOKE := _build/smoke
 
 .DEFAULT_GOAL := book
-.PHONY: book smoke test lint bench clean help
+.PHONY: book smoke test test-peers lint bench clean help
 
 book: $(STAMP)  ## Build the book of PROFILE (smoke, mini, full): _build/html/index.html
 	$(SNAKEMAKE) --config profile=$(PROFILE)
@@ -33,6 +34,9 @@ smoke: $(STAMP)  ## Build the smallest book, for tests: _build/smoke/_build/html
 test: $(STAMP) lint smoke  ## Lint, build the smoke book, run all tests
 	$(BIN)/python -m pytest
 
+test-peers: $(PEERS)/.stamp  ## Compare with other merging libraries, in an environment of their own
+	$(abspath $(PEERS))/bin/python -m pytest -o python_files='peer_*.py' tests/peers
+
 lint: $(STAMP)  ## Check the style of code and notebooks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -44,7 +48,17 @@ clean:  ## Remove what was built; checkpoints and the environment stay
 	rm -rf _build executed results runs .snakemake
 
 help:  ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
+
+# The peers see what is installed in VENV and bring only what is missing there.
+$(PEERS)/.stamp: tests/peers/requirements.txt $(STAMP)
+	$(BIN)/python -m venv $(PEERS)
+	@echo '*' > $(PEERS)/.gitignore
+	@site='import sysconfig; print(sysconfig.get_path("purelib"))'; \
+		echo "import site; site.addsitedir('$$($(BIN)/python -c "$$site")')" \
+			> "$$($(PEERS)/bin/python -c "$$site")/project.pth"
+	$(abspath $(PEERS))/bin/python -m pip install -r tests/peers/requirements.txt
+	@touch $@
 
 # Written last: an interrupted installation is taken up again by the next call.
 $(STAMP): pyproject.toml

@@ -188,6 +188,11 @@ def test_methods_lists_every_method(capsys):
     status, out, _ = run(capsys, "methods")
     assert status == 0
     assert {name for name in mb.list_methods() if f"{name} " in out} == set(mb.list_methods())
+    assert "[None]" not in out  # common knowledge has no paper
+    for name in mb.list_methods():
+        method = mb.get_method(name)
+        needs = f"{method.family}, needs {' and '.join(method.needs)};"
+        assert not method.needs or needs in out
 
 
 def test_describe_a_method_and_a_notebook(capsys, monkeypatch, root):

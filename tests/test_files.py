@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from mergebook import registry
 from mergebook.arguments import value_of
 from mergebook.cli import main
 from mergebook.errors import ParameterError
-from mergebook.files import sha256, suite_calibration
+from mergebook.files import Widened, sha256, suite_calibration
 from mergebook.weights import Experts, checkpoint, save_checkpoint
 
 TASKS = ("a", "b", "c")
@@ -202,6 +203,32 @@ def test_progress_is_shown_on_a_terminal_only(inputs, out, capsys, monkeypatch):
     status, _, err = run(capsys, "merge", "--method", "ties", *inputs, "--out", out, "--force")
     assert status == 0
     assert re.search(r"ties: +0%.* 0/5 ", err)
+
+
+def test_progress_sees_the_names_in_each_pass():
+    base, experts = states()
+    seen = []
+
+    def note(names):
+        seen.append(names)
+        return names
+
+    names = [key for key in sorted(base) if key not in ("frozen", "steps")]
+    opened = Experts(base, experts, progress=note)
+    assert [layer.name for layer in opened] == names
+    assert seen == [tuple(sorted(base)), tuple(names)]  # which are trained, then the layers
+    for other in (opened.select(["b"]), opened.arranged("split")):
+        seen.clear()
+        assert len(list(other)) == len(seen[1]) > 0
+
+
+def test_a_checkpoint_read_in_a_wider_type_travels_to_other_processes(tmp_path):
+    state = {"w": torch.ones(2, dtype=torch.bfloat16), "n": torch.tensor(3)}
+    path = save_checkpoint(state, tmp_path / "x.safetensors", {"backbone": "mini-small"})
+    again = pickle.loads(pickle.dumps(Widened(path, torch.float64)))
+    assert (again.dtype("w"), again["w"].dtype) == (torch.float64, torch.float64)
+    assert (again.dtype("n"), again["n"].item()) == (torch.int64, 3)
+    assert again.metadata == {"backbone": "mini-small"}
 
 
 def test_a_process_of_its_own(inputs, out):
@@ -398,8 +425,12 @@ def test_images_come_from_a_suite(with_images, tmp_path, out, capsys):
     base, experts = states()
     experts = {"digits": experts["a"], "land": experts["b"]}
     inputs = save(tmp_path, base, experts, backbone="mini-small")
-    merge(capsys, inputs, out, "looks", "--suite", "mini", "--images", "6")
+    merged = merge(capsys, inputs, out, "looks", "--suite", "mini", "--images", "6")
     (calibration,) = with_images
+    assert (merged.recipe["images"], merged.recipe["split"]) == ({"digits": 6, "land": 6}, "train")
+    digest = hashlib.sha256(calibration.inputs["land"].numpy().tobytes()).hexdigest()
+    assert merged.recipe["sha256"]["images"]["land"] == digest
+    assert f"  images of land: {digest}\n" in run(capsys, "inspect", out)[1]
     assert calibration.tasks == ("digits", "land")
     assert (calibration.backbone, calibration.split) == ("mini-small", "train")
     suite = mb.load_suite("mini")

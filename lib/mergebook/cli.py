@@ -1,4 +1,4 @@
-"""The command line: rerun a notebook, look up a method, make experts and backbones."""
+"""The command line: rerun a notebook, look up a method, merge files, make experts."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from mergebook.arguments import pairs, value_of
 from mergebook.errors import MergebookError, MethodError, ParameterError, unknown
 from mergebook.notebooks import find_notebooks, get_notebook
 from mergebook.paths import project_dir
+
+if TYPE_CHECKING:
+    from mergebook.registry import Method
 
 SUITE = "mini"  # what the notebooks work on
 
@@ -33,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0, or 2 if the input was refused or a run failed.
     """
     options = _parser().parse_args(arguments)
+    options.own_process = arguments is None
     try:
         options.command(options)
         sys.stdout.flush()
@@ -79,6 +86,51 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("name")
     add.set_defaults(command=_describe)
 
+    add = commands.add_parser("merge", help="merge checkpoint files into one")
+    add.add_argument("--method", required=True, help="one of `mergebook methods`")
+    add.add_argument("--base", required=True, type=Path, metavar="FILE", help="pre-trained weights")
+    add.add_argument(
+        "--expert",
+        required=True,
+        action="append",
+        metavar="TASK=FILE",
+        help="fine-tuned weights; repeat for more",
+    )
+    add.add_argument("--out", required=True, type=Path, metavar="FILE", help="the result")
+    add.add_argument("--force", action="store_true", help="replace the result if it exists")
+    add.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter of the method, e.g. scale=0.4 or threshold=a:0.3,b:0.5; repeat for more",
+    )
+    add.add_argument(
+        "--entries",
+        default="trained",
+        help="of what a density is a share: the entries that an expert changed (trained) or all "
+        "(stored)",
+    )
+    add.add_argument(
+        "--frozen-extra",
+        type=int,
+        default=0,
+        metavar="N",
+        help="frozen entries that are not in the files, such as a text tower",
+    )
+    add.add_argument("--dtype", help="type of the result's weights (default: the base's)")
+    add.add_argument("--backbone", metavar="NAME", help="architecture (default: the base's own)")
+    add.add_argument("--suite", help="where the tasks' images are, for a method that needs some")
+    add.add_argument(
+        "--images", type=int, default=256, metavar="N", help="images per task of that suite"
+    )
+    add.set_defaults(command=_merge)
+
+    add = commands.add_parser("inspect", help="what a checkpoint or a merged model holds")
+    add.add_argument("file", type=Path)
+    add.add_argument("--tensors", action="store_true", help="list the tensors, too")
+    add.set_defaults(command=_inspect)
+
     add = commands.add_parser("experts", help="fine-tune the experts that are missing")
     add.add_argument("--suite", default="mini")
     add.add_argument("--backbone", default="mini-small")
@@ -112,11 +164,11 @@ def _list(options: argparse.Namespace) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     notebook = get_notebook(options.name)
-    given = [text.partition("=") for text in options.set]
-    for name, equals, _ in given:
-        if not equals:
-            raise ParameterError(f"--set takes NAME=VALUE, not {name!r}\n{notebook.describe()}")
-    values = notebook.resolve({name.strip(): value for name, _, value in given})
+    try:
+        given = pairs("--set", "NAME=VALUE", options.set)
+    except ParameterError as error:
+        raise ParameterError(f"{error}\n{notebook.describe()}") from None
+    values = notebook.resolve(given)
 
     from mergebook.execution import execute, slug
 
@@ -138,8 +190,13 @@ def _methods(options: argparse.Namespace) -> None:
     width = max(len(method.name) for method in rows)
     for method in rows:
         parameters = ", ".join(f"{each.name}={each.default!r}" for each in method.parameters)
-        print(f"{method.name:{width}}  {method.title} [{method.paper}]")
-        print(f"{'':{width}}  {method.family}; {parameters or 'no parameters'}")
+        needs = f", needs {' and '.join(method.needs)}" if method.needs else ""
+        print(f"{method.name:{width}}  {method.title}{_paper(method)}")
+        print(f"{'':{width}}  {method.family}{needs}; {parameters or 'no parameters'}")
+
+
+def _paper(method: Method) -> str:
+    return f" [{method.paper}]" if method.paper else ""
 
 
 def _describe(options: argparse.Namespace) -> None:
@@ -154,12 +211,59 @@ def _describe(options: argparse.Namespace) -> None:
         choices = [*mb.list_methods(), *notebooks]
         raise MethodError(unknown("method or notebook", options.name, choices))
     method = mb.get_method(options.name)
-    print(f"{method.name}: {method.title} [{method.paper}], {method.family}\n")
+    print(f"{method.name}: {method.title}{_paper(method)}, {method.family}\n")
     print(method.doc.strip())
     if method.parameters:
         print("\nParameters")
     for each in method.parameters:
         print(f"  {each.name}: {each.type} = {each.default!r}  # {each.doc}")
+
+
+def _merge(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    import mergebook as mb
+    from mergebook.files import give_memory_back, merge_files, suite_calibration
+    from mergebook.weights import Checkpoint
+
+    method = mb.get_method(options.method)
+    known = {parameter.name: parameter for parameter in method.parameters}
+    texts = pairs("--set", "NAME=VALUE", options.set)
+    params = {name: value_of(name, text, known.get(name)) for name, text in texts.items()}
+    method.check(**params)
+    experts = pairs("--expert", "TASK=FILE", options.expert)
+    if options.own_process:
+        give_memory_back()
+    calibration = None
+    if options.suite is not None:
+        if not method.needs:
+            raise ParameterError(f"--suite: {method.name} needs no images")
+        backbone = options.backbone or Checkpoint(options.base).metadata.get("backbone")
+        if backbone is None:
+            raise ParameterError("--suite needs --backbone: the base does not name it")
+        calibration = suite_calibration(options.suite, backbone, tuple(experts), options.images)
+    merged = merge_files(
+        method.name,
+        options.base,
+        experts,
+        options.out,
+        params,
+        entries=options.entries,
+        frozen_extra=options.frozen_extra,
+        backbone=options.backbone,
+        dtype=options.dtype,
+        calibration=calibration,
+        overwrite=options.force,
+        progress=partial(tqdm, desc=method.name, unit="tensor", leave=False, disable=None),
+    )
+    print(f"{options.out}: {method.title} of {', '.join(merged.tasks)}")
+    print(f"storage: {merged.storage().formula()}")
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    from mergebook.inspection import describe_file
+
+    print(describe_file(options.file, list_tensors=options.tensors))
 
 
 def _experts(options: argparse.Namespace) -> None:

@@ -52,8 +52,9 @@ def merge_files(
     """Merge checkpoint files into one file, layer by layer.
 
     At any time one layer of all experts and the result are in memory. The recipe in the result's
-    metadata says method, parameters, entries, version, and the SHA-256 of each input; it names no
-    file, so that equal inputs give equal bytes wherever they lie.
+    metadata says method, parameters, entries, version, and the SHA-256 of each input (of images, of
+    the preprocessed float32 values); it names no file, so that equal inputs give equal bytes
+    wherever they lie.
 
     Parameters
     ----------
@@ -129,6 +130,14 @@ def merge_files(
     hashes = [sha256(path) for path in _watched([base, *paths.values()], progress)]
     by_task = dict(zip(paths, hashes[1:], strict=True))
     merged.recipe["sha256"] = {"base": hashes[0], "experts": by_task}
+    if chosen.needs:
+        used = calibration.select(opened.tasks)
+        merged.recipe["images"] = {task: len(images) for task, images in used.inputs.items()}
+        merged.recipe["split"] = used.split
+        merged.recipe["sha256"]["images"] = {
+            task: hashlib.sha256(images.contiguous().numpy()).hexdigest()
+            for task, images in used.inputs.items()
+        }
     merged.save(out)
     return merged
 
