@@ -19,7 +19,7 @@ from mergebook.paths import project_dir
 if TYPE_CHECKING:
     from mergebook.registry import Method
 
-SUITE = "mini"  # what the notebooks work on
+SUITE = "mini"  # what a notebook works on if it has no parameter `suite`
 
 # What a command needs beyond names and paths (torch, papermill) is imported inside it, so that
 # `mergebook list` answers at once.
@@ -135,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--suite", default="mini")
     add.add_argument("--backbone", default="mini-small")
     add.add_argument("--seed", type=int, default=0)
-    add.add_argument("--num-tasks", type=int, default=20, help="the first N tasks of the suite")
+    add.add_argument("--num-tasks", type=int, help="the first N tasks of the suite (default: all)")
     add.add_argument(
         "--steps",
         type=lambda text: None if text == "default" else int(text),
@@ -176,7 +176,7 @@ def _run(options: argparse.Namespace) -> None:
     executed = folder / notebook.path.name
     page = executed.with_suffix(".html")
     for experts in notebook.experts(values):
-        _fine_tune(SUITE, jobs=options.jobs, **experts)
+        _fine_tune(str(values.get("suite", SUITE)), jobs=options.jobs, **experts)
     execute(notebook, values, executed, folder / "results", page)
     print(f"executed notebook: {executed}")
     print(f"page:              {page}")

@@ -139,3 +139,9 @@ def test_target_that_is_a_folder(tmp_path):
     with pytest.raises(CheckpointError, match="cannot write"):
         save_checkpoint(STATE, tmp_path / "model.safetensors")
     assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_file_without_tensors_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match=r"empty\.safetensors: there are no tensors"):
+        save_checkpoint({}, tmp_path / "empty.safetensors")
+    assert list(tmp_path.iterdir()) == []

@@ -26,7 +26,9 @@ from mergebook.evaluation.benchmark import Benchmark, Search
 from mergebook.evaluation.comparison import Comparison, Entry
 from mergebook.evaluation.memory import PeakMemory
 from mergebook.merged import MergedModel
-from mergebook.registry import Method, get_method, list_methods
+from mergebook.registry import FAMILIES, Method, get_method, list_methods
+from mergebook.suites import load_suite
+from mergebook.training.experts import load_experts
 
 SHORT = 2  # training steps of the run that counts memory: the peak is reached in the first
 PROBE, ROUNDS = 100, 3  # images, and repeats, of the run that compares the cost of inference
@@ -216,9 +218,10 @@ def leaderboard(
     if sizes[-1] > setting.num_tasks:
         raise ExperimentError(f"num_tasks {sizes[-1]} exceeds {setting.num_tasks}")
     names = _ordered(methods)
-    bench = _bench(setting, setting.num_tasks)  # fine-tunes whatever expert is missing
-    for seed in seeds:
-        bench.with_seed(seed)
+    suite = load_suite(setting.suite, setting.num_tasks)
+    for seed in seeds:  # fine-tune what is missing, before the processes ask for it
+        load_experts(suite, setting.backbone, seed, jobs, setting.steps)
+    bench = _bench(setting, setting.num_tasks)
     todo = [(size, name) for size in reversed(sizes) for name in sorted(names, key=_expected_cost)]
     done: dict[tuple[int, str], list[Entry]] = {}
     # Silent where nobody watches, as in a notebook that a workflow executes.
@@ -256,8 +259,6 @@ def _pool(jobs: int) -> Executor:
 
 def _ordered(methods: Iterable[str] | None) -> list[str]:
     """Names by family, then alphabetically; the experts, which normalise, are always there."""
-    from mergebook.registry import FAMILIES
-
     known = list_methods()
     names = set(known if methods is None else methods) | {"fine_tuned"}
     for name in names:

@@ -132,9 +132,12 @@ def save_checkpoint(
     Raises
     ------
     CheckpointError
-        If it cannot be written (for instance a full disk); the target is then as it was before.
+        If there are no tensors, or the file cannot be written (for instance a full disk); the
+        target is then as it was before.
     """
     path = Path(path)
+    if not tensors:
+        raise CheckpointError(f"cannot write {path}: there are no tensors")
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
