@@ -17,7 +17,8 @@ CHOICES = [(name, i) for name, o in IMAGE_ORACLES.items() for i in range(len(o.c
 def short(name: str, **params) -> dict:
     """Parameters with two steps of training where the method trains."""
     names = {parameter.name for parameter in mb.get_method(name).parameters}
-    return {key: 2 for key in ("steps", "router_steps", "rounds") if key in names} | params
+    lengths = ("steps", "router_steps", "rounds", "iterations")
+    return {key: 2 for key in lengths if key in names} | params
 
 
 def features(merged, calibration) -> dict[str, torch.Tensor]:
@@ -69,7 +70,7 @@ def test_inputs_stay_and_seeds_repeat(name, base, states, experts, calibration):
     assert_same(merged, again, calibration)
     assert all(torch.equal(before[key], base[key]) for key in base)
     assert all(torch.equal(own[key], states["one"][key]) for key in base)
-    assert not any(value.requires_grad for value in merged.state_dict("one").values())
+    assert not any(value.requires_grad for value in merged.stored()[0].values())
 
 
 @pytest.mark.parametrize("name", METHODS)

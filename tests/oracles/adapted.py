@@ -7,7 +7,6 @@ the method's seed, cut into batches.
 from __future__ import annotations
 
 import math
-import zlib
 
 import numpy as np
 import torch
@@ -359,16 +358,9 @@ def symerge(base, states, calibration, **how):
     return dict.fromkeys(states, weights)
 
 
-def labelled(calibration, task, batch_size, augment, seed):
-    """Batches, shifted cyclically by up to 3 pixels, with noise of 0.1."""
-    generator = torch.Generator().manual_seed(zlib.crc32(f"{task}/{seed}".encode()))
+def labelled(calibration, task, batch_size, seed):
     for index in batches_of(calibration, task, batch_size, seed):
-        images = calibration.inputs[task][index]
-        if augment:
-            down, right = torch.randint(-3, 4, (2,), generator=generator).tolist()
-            images = images + 0.1 * torch.randn(images.shape, generator=generator)
-            images = images.roll(down, 2).roll(right, 3)
-        yield images, calibration.labels[task][index]
+        yield calibration.inputs[task][index], calibration.labels[task][index]
 
 
 def descend(weights, names, calibration, streams, steps, lr, optimizer, falling):
@@ -405,30 +397,28 @@ def features_of(weights, calibration, states):
 
 @image_oracle(
     FAST | {"lr": 1e-3},
-    FAST | {"optimizer": "sgd", "augment": False, "lr": 0.01},
+    FAST | {"optimizer": "sgd", "lr": 0.01},
     tolerance=1e-4,
 )
-def multitask(base, states, calibration, steps, lr, batch_size, optimizer, augment, seed):
+def multitask(base, states, calibration, steps, lr, batch_size, optimizer, seed):
     names = trained_names(base, states)
-    streams = {t: labelled(calibration, t, batch_size, augment, seed) for t in states}
+    streams = {t: labelled(calibration, t, batch_size, seed) for t in states}
     tuned = descend(base, names, calibration, streams, steps, lr, optimizer, True)
     return features_of(base | tuned, calibration, states)
 
 
 @image_oracle(
     FAST | {"lr": 1e-3},
-    FAST | {"start": "average", "optimizer": "sgd", "scale": 0.7, "augment": False, "lr": 0.01},
+    FAST | {"start": "average", "optimizer": "sgd", "scale": 0.7, "lr": 0.01},
     tolerance=1e-4,
 )
-def atm(
-    base, states, calibration, start, rounds, steps, scale, lr, batch_size, optimizer, augment, seed
-):
+def atm(base, states, calibration, start, rounds, steps, scale, lr, batch_size, optimizer, seed):
     names = trained_names(base, states)
     weights = dict(base)
     if start == "average":
         for key in names:
             weights[key] = sum(state[key] for state in states.values()) / len(states)
-    streams = {t: labelled(calibration, t, batch_size, augment, seed) for t in states}
+    streams = {t: labelled(calibration, t, batch_size, seed) for t in states}
     for _ in range(rounds):
         tuned = [
             descend(weights, names, calibration, {t: stream}, steps, lr, optimizer, False)

@@ -1,0 +1,189 @@
+"""An image tower whose weights are mixed anew for each image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mergebook.merged.intervened import fresh
+from mergebook.merged.routed import RoutedModel
+from mergebook.tower import Tower, Weights
+
+# Numbers of one tensor that a pass may mix for all its images: bounds memory, not the result.
+LARGEST = 2**25
+
+
+class Mixture(Mapping[str, Tensor]):
+    r"""Weights :math:`o + \sum_t w_t v_t`, mixed tensor by tensor when they are asked for.
+
+    Parameters
+    ----------
+    origin : mapping of str to Tensor
+        Tensors ``[*s]``.
+    vectors : mapping of str to Tensor
+        ``[T, *s]`` of the tensors that are mixed.
+    weights : Tensor, shape [N, T] or [T]
+        Weights of each image, which give tensors ``[N, *s]``; or the same for all images, which
+        give ``[*s]``.
+    """
+
+    def __init__(self, origin: Weights, vectors: Weights, weights: Tensor):
+        self.origin, self.vectors, self.weights = origin, vectors, weights
+
+    def __getitem__(self, key: str) -> Tensor:
+        if key not in self.vectors:
+            return self.origin[key]
+        return self.origin[key] + torch.tensordot(self.weights, self.vectors[key], 1)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.origin)
+
+    def __len__(self) -> int:
+        return len(self.origin)
+
+
+def linear(key: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``[N, L, in] -> [N, L, out]`` by one linear map, or by one for each image."""
+    if weight.ndim == 2 and (bias is None or bias.ndim == 1):
+        return F.linear(x, weight, bias)
+    y = x @ weight.mT
+    return y if bias is None else y + bias.unsqueeze(-2)
+
+
+class MixedTower(Tower):
+    """A tower that also takes tensors with a leading axis of images ``[N, *s]``.
+
+    Parameters
+    ----------
+    backbone : str
+        One of :func:`mergebook.clip.list_backbones`.
+    """
+
+    def __init__(self, backbone: str):
+        super().__init__(backbone, linear=linear)
+
+    def embed(self, weights: Weights, images: Tensor) -> Tensor:
+        """Tokens ``[N, L, d]`` that enter the first block."""
+        kernel = weights["conv1.weight"]
+        patches = F.unfold(images, kernel.shape[-2:], stride=self._stride).mT
+        patches = patches @ kernel.flatten(-3).mT
+        token = weights["class_embedding"].unsqueeze(-2).expand(len(images), 1, -1)
+        x = torch.cat([token, patches], 1) + weights["positional_embedding"]
+        return self._norm(weights, "ln_pre.", x)
+
+    def pool(self, weights: Weights, x: Tensor) -> Tensor:
+        """Features ``[N, D]`` of the last block's output ``[N, L, d]``."""
+        token = self._norm(weights, "ln_post.", x)[:, :1]
+        return self.linear("proj", token, weights["proj"].mT, None)[:, 0]
+
+    def _norm(self, weights: Weights, name: str, x: Tensor) -> Tensor:
+        x = F.layer_norm(x, x.shape[-1:], eps=self._eps)
+        return x * weights[f"{name}weight"].unsqueeze(-2) + weights[f"{name}bias"].unsqueeze(-2)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a routed encoder is made of.
+
+    Attributes
+    ----------
+    backbone : str
+        The architecture.
+    origin : mapping of str to Tensor
+        Tensors ``[*s]``.
+    vectors : mapping of str to Tensor
+        ``[T, *s]`` of the tensors that are mixed.
+    settings : mapping of str to plain values
+        Of the router.
+    numbers : mapping of str to Tensor
+        Of the router.
+    """
+
+    backbone: str
+    origin: Weights
+    vectors: Weights
+    settings: Mapping[str, Any]
+    numbers: Weights
+    num_tasks: int
+
+    @property
+    def chunk(self) -> int:
+        """Images per pass, so that no tensor mixed for them is too large."""
+        return max(1, LARGEST // max([1, *(v[0].numel() for v in self.vectors.values())]))
+
+
+class MixedEncoder(nn.Module):
+    """An image encoder that first chooses weights ``[N, T]`` and then runs the mixed tower.
+
+    Parameters
+    ----------
+    parts : Parts
+        What it is made of.
+    choose : callable
+        ``choose(encoder, images) -> weights [N, T]``; may call :meth:`features`. If all rows
+        are equal, the weights are mixed once.
+    """
+
+    def __init__(self, parts: Parts, choose: Callable[[MixedEncoder, Tensor], Tensor]):
+        super().__init__()
+        self.parts, self.choose = parts, choose
+        self.tower = MixedTower(parts.backbone)
+
+    def features(self, images: Tensor, weights: Tensor) -> Tensor:
+        """Features ``[N, D]`` under weights ``[N, T]``, or ``[T]`` for all images."""
+        if weights.ndim == 2 and (weights == weights[:1]).all():
+            weights = weights[0]
+        if weights.ndim == 1:
+            return self.tower(fixed(self.parts, weights), images)
+        chunks = zip(images.split(self.parts.chunk), weights.split(self.parts.chunk), strict=True)
+        mixed = [
+            self.tower(Mixture(self.parts.origin, self.parts.vectors, own), chunk)
+            for chunk, own in chunks
+        ]
+        return torch.cat(mixed)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features ``[N, D]`` of images ``[N, 3, S, S]``."""
+        return self.features(images, self.choose(self, images))
+
+
+def fixed(parts: Parts, weights: Tensor) -> Mixture:
+    """The mixture with the same weights ``[T]`` for all images."""
+    return Mixture(parts.origin, parts.vectors, weights)
+
+
+Builder = Callable[[Parts], nn.Module]
+BUILDERS: dict[str, Builder] = {}
+
+
+def builds(router: str) -> Callable[[Builder], Builder]:
+    """Register the function that makes the encoder of a router of that name."""
+
+    def register(builder: Builder) -> Builder:
+        BUILDERS[router] = builder
+        return builder
+
+    return register
+
+
+def build_encoder(merged: RoutedModel) -> nn.Module:
+    """The encoder of a routed model."""
+    parts = Parts(
+        merged.backbone,
+        fresh(merged.origin()),
+        fresh(merged.vectors()),
+        merged.settings,
+        fresh(merged.numbers),
+        len(merged.tasks),
+    )
+    return BUILDERS[merged.router](parts)
+
+
+def routed_by(how: str, weights: Tensor) -> Tensor:
+    """Weights ``[N, T]`` as they are ("image"), or their mean over the batch for all ("batch")."""
+    return weights.mean(0, keepdim=True).expand_as(weights) if how == "batch" else weights
