@@ -14,8 +14,8 @@ from mergebook.merged.intervened import fresh
 from mergebook.merged.routed import RoutedModel
 from mergebook.tower import Tower, Weights
 
-# Numbers of one tensor that a pass may mix for all its images: bounds memory, not the result.
-LARGEST = 2**25
+# Numbers of one tensor that a pass may mix for all its images: what fits into a processor's cache.
+LARGEST = 2**20
 
 
 class Mixture(Mapping[str, Tensor]):
@@ -38,7 +38,10 @@ class Mixture(Mapping[str, Tensor]):
     def __getitem__(self, key: str) -> Tensor:
         if key not in self.vectors:
             return self.origin[key]
-        return self.origin[key] + torch.tensordot(self.weights, self.vectors[key], 1)
+        origin, vectors = self.origin[key], self.vectors[key]
+        rows = self.weights.reshape(-1, len(vectors))
+        mixed = torch.addmm(origin.reshape(1, -1), rows, vectors.reshape(len(vectors), -1))
+        return mixed.view(*self.weights.shape[:-1], *origin.shape)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.origin)

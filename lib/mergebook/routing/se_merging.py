@@ -62,7 +62,7 @@ def _build(parts: Parts) -> nn.Module:
     paper="chen2025semerging",
     family="routing",
     status="our reading",
-    grid={"scale": (0.1, 0.2, 0.3), "similarity": ("distance", "movement")},
+    grid={"scale": (0.1, 0.2), "similarity": ("distance", "movement")},
 )
 def se_merging(
     experts: Experts,
