@@ -70,6 +70,13 @@ class Calibration:
 
         return Tower(self.backbone)
 
+    @property
+    def tensor_names(self) -> frozenset[str]:
+        """Names of the tensors of the backbone's image tower."""
+        from mergebook import clip
+
+        return frozenset(clip.visual_template(self.backbone).state_dict())
+
     def select(self, tasks: Sequence[str]) -> Calibration:
         """The same images of some of the tasks, in the order given.
 

@@ -93,3 +93,6 @@ def test_what_is_missing_is_named(name, experts, calibration, base):
     stranger = Experts(base, {"elsewhere": experts.expert("one")}, backbone="mini-small")
     with pytest.raises(MethodError, match="elsewhere"):
         mb.merge(name, stranger, calibration)
+    other = Experts({"w": torch.zeros(2)}, {"one": {"w": torch.ones(2)}})
+    with pytest.raises(MethodError, match="no image towers of 'mini-small'; 80 of its tensors"):
+        mb.merge(name, other, calibration)
