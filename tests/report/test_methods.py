@@ -21,9 +21,17 @@ def test_docstrings_become_markdown():
         ".. math::\n\n    a = b\n\n    c = d\n\n.. math:: e\n    = f\n\nAfter [yadav2023ties]_."
     )
     assert methods.to_markdown(text) == (
-        "Uses $x_t$ and `code` of `merge`, see ({cite}`yadav2023ties`, eq. 2).\n\n"
-        "$$\na = b\n\nc = d\n$$\n\n$$\ne\n= f\n$$\n\nAfter ({cite}`yadav2023ties`)."
+        "Uses $x_t$ and `code` of `merge`, see {cite}`yadav2023ties` (eq. 2).\n\n"
+        "$$\na = b\n\nc = d\n$$\n\n$$\ne\n= f\n$$\n\nAfter {cite}`yadav2023ties`."
     )
+
+
+def test_tables_become_markdown():
+    rule = "=====  ==========="
+    rows = ["Forms:", "", rule, "form   formula", rule, "one    :math:`x`", "two    a b", rule, ""]
+    text = "\n".join([*rows, "End."])
+    expected = "Forms:\n\n| form | formula |\n| --- | --- |\n| one | $x$ |\n| two | a b |\n\nEnd."
+    assert methods.to_markdown(text) == expected
 
 
 def test_sections_of_a_docstring():
@@ -40,7 +48,7 @@ def test_every_method_has_a_page(name, keys):
     assert set(re.findall(r"\{cite\}`([^`]+)`", page)) <= keys, "citations are in references.bib"
     for each in method.parameters:
         assert f"| `{each.name}` | `{each.default}` |" in page
-    assert not re.search(r":\w+:`|^\.\. ", page, re.MULTILINE), "reStructuredText is left"
+    assert not re.search(r":\w+:`|^\.\. |====", page, re.MULTILINE), "reStructuredText is left"
     assert page.count("$$") % 2 == 0
     code = page.split("```python\n")[1].split("```")[0]
     compile(code, name, "exec")

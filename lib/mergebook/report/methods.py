@@ -27,6 +27,10 @@ NEEDS = {
     ("images", "labels"): "labelled images",
 }
 CITATION = re.compile(r"\[([a-z]+\d{4}[a-z]+)(?:, ([^\]]+))?\]_?")
+RULE = r"=+(?: +=+)+\n"
+TABLE = re.compile(
+    rf"^(?P<rule>{RULE})(?P<head>[^\n]+\n){RULE}(?P<body>(?:[^=\n][^\n]*\n)+){RULE}", re.MULTILINE
+)
 ROLE = re.compile(r":(?:func|data|class|meth|attr|mod):`~?([^`]+)`")
 MATH = re.compile(r"^\.\. math::([^\n]*\n(?:[ ]+[^\n]*\n|\n)*)", re.MULTILINE)
 SECTION = re.compile(r"^(\w[\w ]*)\n-{3,}\n", re.MULTILINE)
@@ -42,26 +46,47 @@ def sections(doc: str) -> dict[str, str]:
 
 def to_markdown(text: str) -> str:
     """Turn the reStructuredText of our docstrings into MyST Markdown."""
-    text = MATH.sub(lambda block: f"$$\n{inspect.cleandoc(block[1])}\n$$\n\n", text + "\n")
+    text = TABLE.sub(_table, text + "\n")  # first: its columns go by position
+    text = MATH.sub(lambda block: f"$$\n{inspect.cleandoc(block[1])}\n$$\n\n", text)
     text = re.sub(r":math:`([^`]+)`", r"$\1$", text)
     text = ROLE.sub(lambda role: f"`{role[1].rpartition('.')[2]}`", text)
     text = re.sub(r"``([^`]+)``", r"`\1`", text)
     return CITATION.sub(
-        lambda found: f"({{cite}}`{found[1]}`" + (f", {found[2]})" if found[2] else ")"), text
+        lambda found: f"{{cite}}`{found[1]}`" + (f" ({found[2]})" if found[2] else ""), text
     ).strip()
+
+
+def _table(block: re.Match) -> str:
+    """A simple table of reStructuredText as one of Markdown."""
+    rule, head, body = block["rule"], block["head"], block["body"]
+    starts = [column.start() for column in re.finditer("=+", rule)]
+    ends = [*starts[1:], None]
+    rows = [
+        [line[start:end].strip() for start, end in zip(starts, ends, strict=True)]
+        for line in [head, *body.splitlines()]
+    ]
+    rows.insert(1, ["---"] * len(starts))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+
+
+def _literal(value: object) -> str:
+    return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
 def call(method: Method) -> str:
     """A few lines of Python that run the method."""
-    knobs = [f"{each.name}={each.default!r}" for each in method.parameters[:3]]
+    knobs = [f"{each.name}={_literal(each.default)}" for each in method.parameters[:3]]
     if not method.needs:
-        arguments = ", ".join([f'"{method.name}"', "experts", *knobs])
+        arguments = [f'"{method.name}"', "experts", *knobs]
         setup = ['experts = mb.Experts("base.safetensors", {"a": "a.safetensors", '
                  '"b": "b.safetensors"})']  # fmt: skip
     else:
-        arguments = ", ".join([f'"{method.name}"', "bench.experts", "bench.calibration()", *knobs])
+        arguments = [f'"{method.name}"', "bench.experts", "bench.calibration()", *knobs]
         setup = ['bench = mb.Benchmark("mini", num_tasks=8)']
-    lines = ["import mergebook as mb", "", *setup, f"merged = mb.merge({arguments})"]
+    merge = f"merged = mb.merge({', '.join(arguments)})"
+    if len(merge) > 80:  # what the page is wide enough for
+        merge = f"merged = mb.merge(\n    {', '.join(arguments)}\n)"
+    lines = ["import mergebook as mb", "", *setup, merge]
     lines += ['merged.save("merged.safetensors")', "print(merged.storage().formula())"]
     return "\n".join(lines)
 
@@ -162,12 +187,12 @@ def methods_table() -> str:
             ", ".join(method.needs),
             "" if here is None else f"{100 * here['normalised']:.1f}",
             "" if here is None else here["storage"],
-            ", ".join(f"`{each.name}`" for each in method.parameters),
+            ", ".join(each.name for each in method.parameters).replace("_", "\\_"),
             method.status,
             f"{{cite}}`{method.paper}`" if method.paper else "",
         ]
         rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(["::::{container} sortable full-width", "", *rows, "", "::::"]) + "\n"
+    return "\n".join(["::::{container} sortable", "", *rows, "", "::::"]) + "\n"
 
 
 def write_pages(folder: Path) -> list[Path]:
