@@ -66,6 +66,20 @@ def test_a_mixed_tower_is_the_tower_where_nothing_is_mixed(backbone):
         close(MixedTower(backbone)(visual.state_dict(), images), visual(images))
 
 
+@pytest.mark.parametrize("shape", ((), (3,), (2, 0), (2, 3, 1, 2)))
+@pytest.mark.parametrize("lead", ((), (4,)))
+def test_a_mixture_of_any_shape(shape, lead):
+    generator = torch.Generator().manual_seed(0)
+    origin, vectors, weights = (
+        torch.randn(size, generator=generator) for size in (shape, (5, *shape), (*lead, 5))
+    )
+    got = Mixture({"w": origin, "kept": origin}, {"w": vectors}, weights)
+    wanted = origin.numpy() + np.tensordot(weights.numpy(), vectors.numpy(), 1)
+    assert got["w"].shape == (*lead, *shape)
+    np.testing.assert_allclose(got["w"].numpy(), wanted, rtol=1e-5, atol=1e-5)
+    assert got["kept"] is origin
+
+
 def test_some_tensors_mixed_and_others_not(base, states, calibration):
     images = calibration.inputs["two"]
     for chosen in ("bias", "weight", "proj", "embedding"):

@@ -40,8 +40,9 @@ class Mixture(Mapping[str, Tensor]):
             return self.origin[key]
         origin, vectors = self.origin[key], self.vectors[key]
         rows = self.weights.reshape(-1, len(vectors))
-        mixed = torch.addmm(origin.reshape(1, -1), rows, vectors.reshape(len(vectors), -1))
-        return mixed.view(*self.weights.shape[:-1], *origin.shape)
+        size = origin.numel()
+        mixed = torch.addmm(origin.reshape(1, size), rows, vectors.reshape(len(vectors), size))
+        return mixed.view((*self.weights.shape[:-1], *origin.shape))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.origin)
