@@ -147,3 +147,33 @@ def test_pages_are_readable(pages, visit, browser, theme):
             transparent[page] = unclear
     assert pale == {}
     assert transparent == {}
+
+
+def test_the_methods_can_be_sorted_and_filtered(visit, browser):
+    visit("book/methods.html")
+    table = browser.find_element(By.CSS_SELECTOR, ".sortable table")
+
+    def shown():
+        rows = table.find_elements(By.CSS_SELECTOR, "tbody tr")
+        return [row.find_element(By.TAG_NAME, "td").text for row in rows if row.is_displayed()]
+
+    every = shown()
+    assert {"TIES", "CART", "Surgery"} <= set(every)
+    browser.find_element(By.CSS_SELECTOR, ".sortable-filter input").send_keys("routing images")
+    assert 0 < len(shown()) < len(every)
+    assert "Auto-Switch" in shown()
+    heading = table.find_element(By.CSS_SELECTOR, "thead th")
+    heading.find_element(By.TAG_NAME, "button").click()
+    rising = shown()
+    assert heading.get_attribute("aria-sort") == "ascending"
+    heading.find_element(By.TAG_NAME, "button").click()
+    assert (shown(), heading.get_attribute("aria-sort")) == (rising[::-1], "descending")
+
+
+def test_the_leaderboard_links_to_pages_that_exist(visit, browser, html):
+    visit("executed/atlas/leaderboard.html")
+    links = browser.find_elements(By.CSS_SELECTOR, "table.sortable th a")
+    assert links
+    for link in links:
+        name = link.get_attribute("href").rpartition("/")[2]
+        assert (html / "executed" / "methods" / name).is_file(), name
