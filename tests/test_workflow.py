@@ -129,6 +129,7 @@ def test_a_touched_file_changes_nothing(built):
         ("lib/mergebook/training/finetuning.py", {"experts", MERGES, PLOTS, "inserts", "book"}),
         ("lib/mergebook/suites/base.py", {"experts", MERGES, PLOTS, "inserts", "book"}),
         ("data/reported/table.csv", {MERGES, PLOTS, "book"}),
+        ("data/measured/full/table.csv", {MERGES, PLOTS, "inserts", "book"}),
         ("data/reported/README.md", set()),
         ("README.md", set()),
     ],
