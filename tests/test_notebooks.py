@@ -134,7 +134,7 @@ def test_the_smoke_run_is_clean(notebook, smoke_project):
 
 def test_the_main_table_follows_size_and_backbone(rerun):
     notebook = NOTEBOOKS["tall_masks/main_table"]
-    folder = rerun(notebook, num_tasks=14, backbone="mini-large")
+    folder = rerun(notebook, num_tasks=14, backbone="mini-large", steps=5)
     results = folder / "results" / notebook.name
     table = pd.read_csv(results / "per_task.csv")
     assert set(table["num_tasks"]) == {14}
