@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mergebook.errors import MethodError, unknown
+from mergebook.errors import CheckpointError, MethodError, unknown
 
 if TYPE_CHECKING:
     from mergebook.tower import Tower
@@ -70,12 +70,24 @@ class Calibration:
 
         return Tower(self.backbone)
 
-    @property
-    def tensor_names(self) -> frozenset[str]:
-        """Names of the tensors of the backbone's image tower."""
+    def check_fits(self, base: Mapping[str, Tensor]) -> None:
+        """Refuse weights that are not an image tower of the backbone.
+
+        Raises
+        ------
+        CheckpointError
+            If one of the tower's tensors is missing or has another shape (names the first).
+        """
         from mergebook import clip
 
-        return frozenset(clip.visual_template(self.backbone).state_dict())
+        for key, value in clip.visual_template(self.backbone).state_dict().items():
+            found = tuple(base[key].shape) if key in base else None
+            if found != tuple(value.shape):
+                raise CheckpointError(
+                    f"the image tower of {self.backbone} has a tensor {key!r} of shape "
+                    f"{tuple(value.shape)}; the base has "
+                    + ("none" if found is None else f"one of shape {found}")
+                )
 
     def select(self, tasks: Sequence[str]) -> Calibration:
         """The same images of some of the tasks, in the order given.

@@ -140,8 +140,9 @@ class Method:
         Raises
         ------
         MethodError
-            If the method needs images or labels and there are none, or the experts are not image
-            towers of the calibration's backbone.
+            If the method needs images or labels and there are none.
+        CheckpointError
+            If it needs images and the experts are not image towers of the calibration's backbone.
         ParameterError
             As :meth:`check`; also if a value per task does not name exactly the experts' tasks.
         """
@@ -165,12 +166,7 @@ class Method:
             )
         if "labels" in self.needs and given.labels is None:
             raise MethodError(f"{self.name} needs labels, but the calibration has none")
-        missing = sorted(given.tensor_names - experts.base.keys())
-        if missing:
-            raise MethodError(
-                f"{self.name}: the experts are no image towers of {given.backbone!r}; "
-                f"{len(missing)} of its tensors are missing, such as {missing[0]!r}"
-            )
+        given.check_fits(experts.base)
         return given.select(experts.tasks)
 
 

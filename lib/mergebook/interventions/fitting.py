@@ -15,10 +15,10 @@ from mergebook.errors import ParameterError
 from mergebook.merged import IntervenedModel, MergedModel
 from mergebook.merged.intervened import Editor, Numbers, Site, fresh
 from mergebook.methods.adamerging import learn_coefficients
-from mergebook.methods.ties import TiesState, prepare_ties
+from mergebook.methods.ties import elected, prepare_ties
 from mergebook.registry import get_method
 from mergebook.tower import Tower
-from mergebook.weights import Experts, Layer, sum_tasks
+from mergebook.weights import Experts
 
 # Static merges that an intervention can sit on.
 Merge = Literal["averaging", "task_arithmetic", "ties", "adamerging_layer", "cart"]
@@ -95,14 +95,6 @@ def learnable(
         value = 1 / len(experts.tasks) if merge == "averaging" else scale
         first = torch.full(shape, value, dtype=combination.dtype)
     return Learned(combination, first, torch.zeros_like(first, requires_grad=True), share)
-
-
-def elected(layer: Layer, state: TiesState) -> Tensor:
-    """What TIES keeps of each task vector ``[T, *s]``: trimmed, and of the elected sign."""
-    trimmed = state.top.trim(layer)
-    sign = sum_tasks(trimmed).sign()
-    sign[sign == 0] = state.majority
-    return trimmed.where(trimmed.sign() == sign, torch.zeros_like(trimmed))
 
 
 def uniform(*shape: int, fan_in: int, generator: torch.Generator) -> Tensor:

@@ -16,7 +16,6 @@ from mergebook.interventions.fitting import (
     TIES_KEEP,
     Coefficients,
     Merge,
-    elected,
     fit,
     learnable,
     orthonormal,
@@ -26,7 +25,7 @@ from mergebook.interventions.fitting import (
 )
 from mergebook.merged import IntervenedModel
 from mergebook.merged.intervened import Site
-from mergebook.methods.ties import prepare_ties
+from mergebook.methods.ties import elected, prepare_ties
 from mergebook.registry import Range, model_method
 from mergebook.tower import Tower
 from mergebook.weights import Experts

@@ -4,30 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import torch
-from torch import Tensor
-
 from mergebook.adaptation import Combination
 from mergebook.calibration import Calibration
 from mergebook.merged import MergedModel
 from mergebook.methods.adamerging import INITS, Clamp, merge_learned
-from mergebook.methods.ties import TiesState, prepare_ties
+from mergebook.methods.ties import elected, prepare_ties
 from mergebook.registry import Range, model_method
-from mergebook.weights import Experts, Layer, sum_tasks
+from mergebook.weights import Experts
 from mergebook.weights.select import Keep
-
-
-def ties_parts(layer: Layer, state: TiesState) -> tuple[Tensor, Tensor]:
-    """Base ``[*s]`` and, of each task vector, the trimmed entries with the elected sign."""
-    trimmed = state.top.trim(layer)
-    elected = sum_tasks(trimmed).sign()
-    elected[elected == 0] = state.majority
-    return layer.base, torch.where(trimmed * elected > 0, trimmed, 0.0)
 
 
 def _trimmed(experts: Experts, density: float, keep: Keep) -> Combination:
     state = prepare_ties(experts, density, keep)
-    return Combination(experts, lambda layer: ties_parts(layer, state))
+    return Combination(experts, lambda layer: (layer.base, elected(layer, state)))
 
 
 @model_method(

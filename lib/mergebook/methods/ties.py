@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+import torch
 from torch import Tensor
 
 from mergebook.methods.task_arithmetic import SCALES
@@ -38,15 +39,20 @@ def prepare_ties(experts: Experts, density: float, keep: Keep) -> TiesState:
     return TiesState(top, (signs > 0) - (signs < 0))
 
 
+def elected(layer: Layer, state: TiesState) -> Tensor:
+    """What TIES keeps of each task vector ``[T, *s]``: trimmed, and of the elected sign."""
+    trimmed = state.top.trim(layer)
+    sign = sum_tasks(trimmed).sign()
+    sign[sign == 0] = state.majority
+    return torch.where(trimmed * sign > 0, trimmed, 0.0)
+
+
 def ties_vector(layer: Layer, state: TiesState, combine: Combine) -> Tensor:
     """Merged task vector ``[*s]``: of each entry, the trimmed values with the elected sign."""
-    trimmed = state.top.trim(layer)
-    elected = sum_tasks(trimmed).sign()
-    elected[elected == 0] = state.majority
-    agreeing = (trimmed * elected).clamp_(min=0)  # magnitudes; zero where the sign is the other
-    merged = sum_tasks(agreeing).mul_(elected)
+    kept = elected(layer, state)
+    merged = sum_tasks(kept)
     if combine == "mean":
-        merged /= agreeing.count_nonzero(0).clamp_(min=1)
+        merged /= kept.count_nonzero(0).clamp_(min=1)
     return merged
 
 

@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mergebook import clip
 from mergebook.calibration import Calibration
-from mergebook.errors import CheckpointError
 from mergebook.tower import Tower, Weights
 from mergebook.weights import Experts
 from mergebook.weights.qkv import Arranged
@@ -112,22 +110,7 @@ class _Cast(Mapping[str, Tensor]):
 
 
 def tower_weights(experts: Experts, calibration: Calibration) -> dict[str, Mapping[str, Tensor]]:
-    """Weights of every expert as the tower takes them, read lazily.
-
-    Raises
-    ------
-    CheckpointError
-        If the checkpoints are not of the calibration's backbone (names the first tensor).
-    """
-    base = as_stored(experts.base)
-    for key, value in clip.visual_template(calibration.backbone).state_dict().items():
-        found = tuple(base[key].shape) if key in base else None
-        if found != tuple(value.shape):
-            raise CheckpointError(
-                f"the image tower of {calibration.backbone} has a tensor {key!r} of shape "
-                f"{tuple(value.shape)}; the base has "
-                + ("none" if found is None else f"one of shape {found}")
-            )
+    """Weights of every expert as the tower takes them, read lazily."""
     return {task: _Cast(as_stored(experts.expert(task)), experts.dtype) for task in experts.tasks}
 
 
