@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import mergebook as mb
-from mergebook import registry
+from mergebook import clip, registry
 from mergebook.arguments import value_of
 from mergebook.cli import main
 from mergebook.errors import ParameterError
@@ -422,8 +422,8 @@ def test_a_method_that_needs_images_says_where_they_may_come_from(with_images, i
 
 
 def test_images_come_from_a_suite(with_images, tmp_path, out, capsys):
-    base, experts = states()
-    experts = {"digits": experts["a"], "land": experts["b"]}
+    base = clip.visual_template("mini-small").state_dict()
+    experts = {task: {k: v + 0.01 for k, v in base.items()} for task in ("digits", "land")}
     inputs = save(tmp_path, base, experts, backbone="mini-small")
     merged = merge(capsys, inputs, out, "looks", "--suite", "mini", "--images", "6")
     (calibration,) = with_images

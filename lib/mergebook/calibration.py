@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mergebook.errors import CheckpointError, MethodError, unknown
+from mergebook.weights.qkv import Arranged
 
 if TYPE_CHECKING:
     from mergebook.tower import Tower
@@ -80,7 +81,10 @@ class Calibration:
         """
         from mergebook import clip
 
-        for key, value in clip.visual_template(self.backbone).state_dict().items():
+        tower: Mapping[str, Tensor] = clip.visual_template(self.backbone).state_dict()
+        if any(key.endswith("[q]") for key in base):  # see Experts.arranged
+            tower = Arranged(tower, "split")
+        for key, value in tower.items():
             found = tuple(base[key].shape) if key in base else None
             if found != tuple(value.shape):
                 raise CheckpointError(
