@@ -400,11 +400,11 @@ def with_images(monkeypatch):
     given = []
     plain = mb.get_method("averaging")
 
-    def look(experts, calibration, params):
+    def look(experts, calibration):
         given.append(calibration)
-        return plain.run(experts, calibration, params)
+        return plain.start(experts, calibration)
 
-    method = replace(plain, name="looks", needs=("images", "labels"), run=look)
+    method = replace(plain, name="looks", needs=("images", "labels"), start=look)
     monkeypatch.setitem(registry._METHODS, "looks", method)
     return given
 

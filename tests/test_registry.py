@@ -105,6 +105,10 @@ def test_prepare_runs_once_with_the_parameters_it_names(experts):
 
     assert shifted(experts, shift=-1).state_dict()["w"].tolist() == [-2, -2, -2]
     assert calls == [-1.0]
+    merge = shifted.on(experts)
+    for params in ({"shift": 1}, {"shift": 1, "flip": True}, {"shift": 0}, {"shift": 1}):
+        assert merge(**params).recipe["parameters"] == {"flip": False} | params
+    assert calls == [-1.0, 1.0, 0.0, 1.0]
 
 
 # ---------------------------------------------------------------------- bad declarations

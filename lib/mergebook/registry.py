@@ -43,6 +43,7 @@ _METHODS: dict[str, Method] = {}
 Need = Literal["images", "labels"]
 Status = Literal["paper", "our reading", "analogue", "common knowledge"]
 Qkv = Literal["fused", "split"]
+Run = Callable[[dict[str, Any]], MergedModel]
 FAMILIES = (
     "reference",
     "data-free",
@@ -82,8 +83,9 @@ class Method:
         Documentation.
     function : callable
         The function that was registered.
-    run : callable
-        Maps experts, calibration and a full set of parameters to a :class:`MergedModel`.
+    start : callable
+        Maps experts and calibration to a function from a full set of parameters to a
+        :class:`MergedModel`.
     """
 
     name: str
@@ -97,7 +99,7 @@ class Method:
     grid: Mapping[str, tuple[Any, ...]]
     doc: str
     function: Callable[..., Any]
-    run: Callable[[Experts, Calibration | None, dict[str, Any]], MergedModel]
+    start: Callable[[Experts, Calibration | None], Run]
 
     def check(self, **params: Any) -> dict[str, Any]:
         """All parameters with defaults filled in, as plain Python objects.
@@ -146,7 +148,44 @@ class Method:
         ParameterError
             As :meth:`check`; also if a value per task does not name exactly the experts' tasks.
         """
-        full = self.check(**params)
+        full = self._check_tasks(self.check(**params), experts)
+        return self.on(experts, calibration)(**full)
+
+    def on(
+        self, experts: Experts, calibration: Calibration | None = None, /
+    ) -> Callable[..., MergedModel]:
+        """Prepare to merge the same experts several times, as a search does.
+
+        What the method computes once for the whole model is kept from one merge to the next, as
+        long as the parameters that it depends on stay the same. The results are those of separate
+        calls.
+
+        Parameters
+        ----------
+        experts, calibration
+            As for a call.
+
+        Returns
+        -------
+        callable
+            ``merge(**params) -> MergedModel``, with the errors of a call.
+
+        Raises
+        ------
+        MethodError, CheckpointError
+            As for a call.
+        """
+        if self.needs:
+            calibration = self._check_calibration(experts, calibration)
+        run = self.start(experts, calibration)
+
+        def merge(**params: Any) -> MergedModel:
+            full = self._check_tasks(self.check(**params), experts)
+            return sign_off(run(full), experts, self.name, full)
+
+        return merge
+
+    def _check_tasks(self, full: dict[str, Any], experts: Experts) -> dict[str, Any]:
         for name, value in full.items():
             if isinstance(value, Mapping) and value.keys() != set(experts.tasks):
                 wrong = sorted(value.keys() ^ set(experts.tasks))
@@ -154,9 +193,7 @@ class Method:
                     f"{self.name}: {name} must give one value for each of the tasks "
                     f"{', '.join(experts.tasks)}; missing or unknown: {', '.join(wrong)}"
                 )
-        if self.needs:
-            calibration = self._check_calibration(experts, calibration)
-        return sign_off(self.run(experts, calibration, full), experts, self.name, full)
+        return full
 
     def _check_calibration(self, experts: Experts, given: Calibration | None) -> Calibration:
         if given is None:
@@ -222,21 +259,32 @@ def merge_method(
         raise MethodError(f"{name}: a merge that needs {needs} looks at them in `prepare`")
 
     def register(function: Callable[..., Tensor]) -> Method:
-        def run(
-            experts: Experts, calibration: Calibration | None, params: dict[str, Any]
-        ) -> MergedModel:
-            params = dict(params)
-            view = experts.arranged(params.pop("qkv")) if qkv else experts
-            if prepare is None:
-                return SharedModel.build(experts, lambda layer: function(layer, **params), view)
-            wanted = inspect.signature(prepare).parameters
-            chosen = {key: params[key] for key in params if key in wanted}
-            state = prepare(view, *([calibration] if needs else []), **chosen)
-            return SharedModel.build(experts, lambda layer: function(layer, state, **params), view)
+        wanted = () if prepare is None else inspect.signature(prepare).parameters
+
+        def start(experts: Experts, calibration: Calibration | None) -> Run:
+            last: dict[str, Any] = {}  # the state of the last merge, and what it depends on
+
+            def run(params: dict[str, Any]) -> MergedModel:
+                params = dict(params)
+                arrangement = params.pop("qkv", None)
+                view = experts.arranged(arrangement) if arrangement else experts
+                if prepare is None:
+                    return SharedModel.build(experts, lambda layer: function(layer, **params), view)
+                few = {key: params[key] for key in params if key in wanted}
+                if last.get("of") != (few, arrangement):
+                    last.clear()  # first, since two states at once may not fit in memory
+                    last["state"] = prepare(view, *([calibration] if needs else []), **few)
+                    last["of"] = few, arrangement
+                state = last["state"]
+                return SharedModel.build(
+                    experts, lambda layer: function(layer, state, **params), view
+                )
+
+            return run
 
         return _register(
             function,
-            run,
+            start,
             num_positional=1 if prepare is None else 2,
             extra=[_qkv(qkv)] if qkv else [],
             name=name,
@@ -271,14 +319,13 @@ def model_method(
     """
 
     def register(function: Callable[..., MergedModel]) -> Method:
-        def run(
-            experts: Experts, calibration: Calibration | None, params: dict[str, Any]
-        ) -> MergedModel:
-            return function(experts, *([calibration] if needs else []), **params)
+        def start(experts: Experts, calibration: Calibration | None) -> Run:
+            images = [calibration] if needs else []
+            return lambda params: function(experts, *images, **params)
 
         return _register(
             function,
-            run,
+            start,
             num_positional=2 if needs else 1,
             name=name,
             title=title,
@@ -306,7 +353,7 @@ def _qkv(default: Qkv) -> Parameter:
 
 def _register(
     function: Callable[..., Any],
-    run: Callable[[Experts, Calibration | None, dict[str, Any]], MergedModel],
+    start: Callable[[Experts, Calibration | None], Run],
     *,
     num_positional: int,
     extra: Sequence[Parameter] = (),
@@ -318,7 +365,7 @@ def _register(
         parameters=(*read_parameters(function, num_positional), *extra),
         doc=inspect.getdoc(function) or "",
         function=function,
-        run=run,
+        start=start,
         **facts,
     )
     if method.name in _METHODS:

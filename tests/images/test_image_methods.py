@@ -62,12 +62,14 @@ def test_equals_an_independent_computation(name, choice, base, states, experts, 
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_inputs_stay_and_seeds_repeat(name, base, states, experts, calibration):
+def test_inputs_stay_and_seeds_repeat_also_in_a_row(name, base, states, experts, calibration):
     before = {key: value.clone() for key, value in base.items()}
     own = {key: value.clone() for key, value in states["one"].items()}
     merged = mb.merge(name, experts, calibration, **short(name))
-    again = mb.merge(name, experts, calibration, **short(name))
-    assert_same(merged, again, calibration)
+    in_a_row, grid = mb.get_method(name).on(experts, calibration), mb.get_method(name).grid
+    for key, values in grid.items():
+        in_a_row(**{key: values[0]} | short(name))
+    assert_same(merged, in_a_row(**short(name)), calibration)
     assert all(torch.equal(before[key], base[key]) for key in base)
     assert all(torch.equal(own[key], states["one"][key]) for key in base)
     assert not any(value.requires_grad for value in merged.stored()[0].values())

@@ -58,6 +58,17 @@ def test_names_shapes_and_types_are_those_of_the_base_and_inputs_stay(name, data
 
 @pytest.mark.parametrize("name", METHODS)
 @given(data=st.data())
+def test_merges_in_a_row_are_those_made_apart(name, data):
+    experts, method = data.draw(cases(elements=reals)).load(), mb.get_method(name)
+    first = data.draw(parameters(name, experts.tasks))
+    points = [first, *({**first, key: values[-1]} for key, values in method.grid.items()), first]
+    merge = method.on(experts)
+    for params in points:
+        assert_all_equal(states(merge(**params)), states(mb.merge(name, experts, **params)))
+
+
+@pytest.mark.parametrize("name", METHODS)
+@given(data=st.data())
 def test_files_give_the_same_bits_as_memory_also_after_saving(name, data):
     case = data.draw(cases(elements=reals, dtypes=TYPES))
     params = data.draw(parameters(name, tuple(case.experts)))

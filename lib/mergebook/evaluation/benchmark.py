@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -145,9 +145,12 @@ class Benchmark:
 
     def merge(self, method: str, **params: object) -> MergedModel:
         """Run a method on the experts, with images if it needs some."""
+        return self._merger(method)(**params)
+
+    def _merger(self, method: str) -> Callable[..., MergedModel]:
+        """Return the function from parameters to model; what merges share is prepared once."""
         method_ = get_method(method)
-        calibration = self.calibration() if method_.needs else None
-        return method_(self.experts, calibration, **params)
+        return method_.on(self.experts, self.calibration() if method_.needs else None)
 
     @torch.inference_mode()
     def predict(
@@ -228,15 +231,15 @@ class Benchmark:
         ]
         if not points:
             raise ParameterError(f"method {method!r}: the grid of {', '.join(grid)} is empty")
-        frames, best = [], (-np.inf, {})
+        merge, frames, scores = self._merger(method), [], []
         for point in points:
-            frame = self.accuracies(self.merge(method, **point, **fixed), "validation")
+            model = merge(**point, **fixed)
+            frame = self.accuracies(model, "validation")
             frames.append(frame.assign(**point))
-            score = frame["normalised"].mean()
-            if score > best[0]:
-                best = (score, point)
-        params = {**best[1], **fixed}
-        return Search(params, self.merge(method, **params), pd.concat(frames, ignore_index=True))
+            scores.append(frame["normalised"].mean())
+            if scores[-1] > max(scores[:-1], default=-np.inf):
+                chosen, best = {**point, **fixed}, model
+        return Search(chosen, best, pd.concat(frames, ignore_index=True))
 
     def search_per_task(
         self, method: str, parameter: str, values: Sequence, **fixed: object
@@ -257,8 +260,9 @@ class Benchmark:
         """
         if not len(values):
             raise ParameterError(f"method {method!r}: no values of {parameter!r} to search")
+        merge = self._merger(method)
         frames = [
-            self.accuracies(self.merge(method, **{parameter: value}, **fixed), "validation").assign(
+            self.accuracies(merge(**{parameter: value}, **fixed), "validation").assign(
                 **{parameter: value}
             )
             for value in values
@@ -267,7 +271,7 @@ class Benchmark:
         table = curve.pivot(index="task", columns=parameter, values="accuracy")[list(values)]
         chosen = {task: table.columns[int(table.loc[task].argmax())] for task in self.suite.names}
         params = {parameter: {task: float(value) for task, value in chosen.items()}, **fixed}
-        return Search(params, self.merge(method, **params), curve)
+        return Search(params, merge(**params), curve)
 
 
 def _ratio(task: str, hits: np.ndarray, reference: np.ndarray) -> float:

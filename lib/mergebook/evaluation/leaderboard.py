@@ -30,9 +30,10 @@ from mergebook.registry import FAMILIES, Method, get_method, list_methods
 from mergebook.suites import load_suite
 from mergebook.training.experts import load_experts
 
-SHORT = 2  # training steps of the run that counts memory: the peak is reached in the first
+SHORT = 2  # steps of the run that counts memory: the peak is reached in the first
 PROBE, ROUNDS = 100, 3  # images, and repeats, of the run that compares the cost of inference
 LENGTHS = ("steps", "rounds", "router_steps")  # parameters that say how long a method trains
+REPEATS = (*LENGTHS, "iterations")  # and how long one solves equations
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def measure(bench: Benchmark, name: str, params: dict[str, object], curve: pd.Da
     model = bench.merge(name, **params)
     seconds = time.process_time() - start
     declared = {parameter.name for parameter in get_method(name).parameters}
-    short = {length: SHORT for length in LENGTHS if length in declared}
+    short = {length: SHORT for length in REPEATS if length in declared}
     with PeakMemory() as memory:
         bench.merge(name, **params | short)
     costs = {
@@ -268,7 +269,7 @@ def _ordered(methods: Iterable[str] | None) -> list[str]:
 
 
 def _expected_cost(name: str) -> tuple[bool, int]:
-    """Sort key: methods that train first, so that no long one is left for the end."""
+    """Sort key: methods with many steps first, so that no long one is left for the end."""
     method = get_method(name)
-    trains = any(parameter.name in LENGTHS for parameter in method.parameters)
-    return (not trains, -len(method.grid))
+    long = any(parameter.name in REPEATS for parameter in method.parameters)
+    return (not long, -len(method.grid))

@@ -105,7 +105,7 @@ def _trim(deltas: Tensor, remove: Callable[[int, Tensor], Tensor], rescale: bool
     symmetric=False,
     needs=("images",),
     qkv="split",
-    grid={"scale": (0.3, 0.4, 0.5), "rank": (0.02, 0.05, 0.1)},
+    grid={"rank": (0.02, 0.05, 0.1), "scale": (0.3, 0.4, 0.5)},
 )
 def cat(
     layer: Layer,

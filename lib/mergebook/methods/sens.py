@@ -98,7 +98,7 @@ def prepare_sens(
     status="analogue",
     prepare=prepare_sens,
     needs=("images",),
-    grid={"scale": (0.2, 0.3, 0.4), "temperature": (0.02, 0.05, 0.1, 1.0)},
+    grid={"temperature": (0.02, 0.05, 0.1, 1.0), "scale": (0.2, 0.3, 0.4)},
 )
 def sens(
     layer: Layer,
