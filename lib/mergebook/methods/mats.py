@@ -108,7 +108,7 @@ def _part(moments: Mapping[str, Tensor], name: str) -> Tensor:
     prepare=prepare_mats,
     needs=("images",),
     qkv="split",
-    grid={"objective": ("covariance", "fisher"), "iterations": (30, 100)},
+    grid={"objective": ("covariance", "fisher")},
 )
 def mats(
     layer: Layer,
