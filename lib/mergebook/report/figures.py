@@ -147,7 +147,8 @@ def per_task_heatmap(
     -------
     Figure
         Methods downwards, tasks to the right, both in order of appearance, and the mean of each
-        row set apart at the right.
+        row set apart at the right. The colours run from the lowest value, rounded down to a
+        multiple of 10, to 100.
 
     Raises
     ------
@@ -171,8 +172,9 @@ def per_task_heatmap(
         figsize=(3.2 + 0.5 * len(tasks), 1.4 + 0.36 * len(methods)),
         layout="constrained",
     )
-    _heat(left, grid, [task.replace("_", " ") for task in tasks])
-    image = _heat(right, grid.mean(axis=1).to_frame(), ["mean"])
+    lowest = 10 * np.floor(grid.min(axis=None) / 10)
+    _heat(left, grid, [task.replace("_", " ") for task in tasks], lowest)
+    image = _heat(right, grid.mean(axis=1).to_frame(), ["mean"], lowest)
     left.set_yticks(range(len(methods)), [get_method(m).title for m in methods])
     right.set_yticks([])
     title = "Accuracy, %" if value == "accuracy" else "Normalised accuracy, %"
@@ -180,10 +182,12 @@ def per_task_heatmap(
     return fig
 
 
-def _heat(ax: Axes, cells: pd.DataFrame, labels: Sequence[str]) -> AxesImage:
-    image = ax.imshow(cells, cmap="cividis", aspect="auto", vmin=0, vmax=100)
+def _heat(
+    ax: Axes, cells: pd.DataFrame, labels: Sequence[str], lowest: float, highest: float = 100
+) -> AxesImage:
+    image = ax.imshow(cells, cmap="cividis", aspect="auto", vmin=lowest, vmax=highest)
     for (row, column), number in np.ndenumerate(cells):
-        colour = "white" if number < 55 else "black"
+        colour = "white" if number < (lowest + highest) / 2 else "black"
         ax.text(column, row, f"{number:.0f}", ha="center", va="center", fontsize=9, color=colour)
     ax.set_xticks(range(len(labels)), labels, rotation=40, ha="right")
     ax.grid(False)

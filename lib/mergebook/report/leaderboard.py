@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy import stats
@@ -157,9 +159,7 @@ def frontier_figure(summary: pd.DataFrame) -> Figure:
             colour, marker = FAMILY_STYLES[get_method(str(name)).family]
             ax.scatter(x, 100 * part["normalised"][name], s=90 if marker == "*" else 40, c=colour,
                        marker=marker, edgecolors="white", linewidths=0.6, zorder=3)  # fmt: skip
-        for name in best:
-            ax.annotate(get_method(name).title, (share[name], 100 * part["normalised"][name]),
-                        xytext=(5, -10), textcoords="offset points", fontsize=8)  # fmt: skip
+        _name_points(ax, {name: (share[name], 100 * part["normalised"][name]) for name in best})
         ax.set_xscale("log")
         ticks = [
             t for t in (2, 5, 10, 20, 50, 100, 200) if 0.8 * share.min() < t < 1.3 * share.max()
@@ -177,6 +177,24 @@ def frontier_figure(summary: pd.DataFrame) -> Figure:
     ]
     fig.legend(handles=handles, loc="outside lower center", ncols=4)
     return fig
+
+
+def _name_points(ax: Axes, points: Mapping[str, tuple[float, float]]) -> None:
+    """Write methods' titles below and to the right of their points, one under the other."""
+    low, high = ax.get_ylim()
+    gap, last = 0.042 * (high - low), float("inf")
+    for name, (x, y) in sorted(points.items(), key=lambda item: (-item[1][1], item[1][0])):
+        last = min(y - 0.6 * gap, last - gap)
+        ax.annotate(
+            get_method(name).title,
+            (x, y),
+            (x * 1.12, last),
+            fontsize=8,
+            va="center",
+            zorder=4,
+            arrowprops={"arrowstyle": "-", "lw": 0.6, "color": GREY, "shrinkA": 0, "shrinkB": 4},
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.8},
+        )
 
 
 @book_style()
