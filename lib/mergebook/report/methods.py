@@ -125,8 +125,8 @@ def _measured(method: Method) -> list[str]:
     return [
         *rows,
         "",
-        "Measured at mini scale, by [the leaderboard](/executed/atlas/leaderboard), on the suite of "
-        "drawn tasks and on 14 real ones. Seconds are those of one merge on one core, training "
+        "Measured at mini scale, by [the leaderboard](/executed/atlas/leaderboard), on the suite "
+        "of drawn tasks and on 14 real ones. Seconds are those of one merge on one core, training "
         "included; peak is of tensors made while merging; inference is relative to one plain "
         "encoder.",
     ]
