@@ -105,7 +105,7 @@ def _knobs(method: Method) -> list[str]:
 
 def _measured(method: Method) -> list[str]:
     rows = ["| suite | backbone | tasks | accuracy, % | normalised, % | storage, % of experts | "
-            "seconds | peak MiB | inference, × |", "| --- " * 9 + "|"]  # fmt: skip
+            "s | peak MiB | inference, × |", "| --- " * 9 + "|"]  # fmt: skip
     for table, title in TABLES.items():
         if table not in list_measured():
             continue
@@ -126,7 +126,7 @@ def _measured(method: Method) -> list[str]:
         *rows,
         "",
         "Measured at mini scale, by [the leaderboard](/executed/atlas/leaderboard), on the suite "
-        "of drawn tasks and on 14 real ones. Seconds are those of one merge on one core, training "
+        "of drawn tasks and on 14 real ones; s is seconds of one merge on one core, training "
         "included; peak is of tensors made while merging; inference is relative to one plain "
         "encoder.",
     ]

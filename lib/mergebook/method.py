@@ -1,0 +1,167 @@
+"""A registered method: its facts, the checks of what it is given, and how it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mergebook.calibration import Calibration
+from mergebook.errors import MethodError, ParameterError, unknown
+from mergebook.merged import MergedModel, sign_off
+from mergebook.parameters import Parameter
+from mergebook.weights import Experts
+
+Need = Literal["images", "labels"]
+Status = Literal["paper", "our reading", "analogue", "common knowledge"]
+Run = Callable[[dict[str, Any]], MergedModel]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A registered method; call it with experts and parameters.
+
+    Attributes
+    ----------
+    name, title : str
+        Name in code, and in tables.
+    family : str
+        Such as "data-free" or "compression".
+    paper : str or None
+        Citation key; None for common knowledge.
+    status : {"paper", "our reading", "analogue", "common knowledge"}
+        What the implementation rests on: the paper's text or released code; our reading of an
+        incomplete description; a counterpart of ours for image encoders; or common knowledge.
+    needs : tuple of {"images", "labels"}
+        What it needs beyond weights: unlabelled images, and their labels.
+    symmetric : bool
+        Whether the order of the experts is irrelevant.
+    parameters : tuple of Parameter
+        Its hyper-parameters.
+    grid : mapping of str to tuple
+        Values that a search tries by default.
+    doc : str
+        Documentation.
+    function : callable
+        The function that was registered.
+    start : callable
+        Maps experts and calibration to a function from a full set of parameters to a
+        :class:`MergedModel`.
+    """
+
+    name: str
+    title: str
+    family: str
+    paper: str | None
+    status: Status
+    needs: tuple[Need, ...]
+    symmetric: bool
+    parameters: tuple[Parameter, ...]
+    grid: Mapping[str, tuple[Any, ...]]
+    doc: str
+    function: Callable[..., Any]
+    start: Callable[[Experts, Calibration | None], Run]
+
+    def check(self, **params: Any) -> dict[str, Any]:
+        """All parameters with defaults filled in, as plain Python objects.
+
+        Raises
+        ------
+        ParameterError
+            If a parameter is unknown, of the wrong type, or out of range.
+        """
+        known = {parameter.name: parameter for parameter in self.parameters}
+        for name in params:
+            if name not in known:
+                raise ParameterError(f"{self.name}: {unknown('parameter', name, known)}")
+        full = {name: parameter.default for name, parameter in known.items()} | params
+        for name, value in full.items():
+            try:
+                full[name] = known[name].convert(value)
+            except ValueError:
+                raise ParameterError(
+                    f"{self.name}: {name}={value!r} is not {known[name].valid}; "
+                    f"parameters of {self.name}: {', '.join(known)}"
+                ) from None
+        return full
+
+    def __call__(
+        self, experts: Experts, calibration: Calibration | None = None, /, **params: Any
+    ) -> MergedModel:
+        """Merge or compress the experts.
+
+        Parameters
+        ----------
+        experts : Experts
+            Base and experts.
+        calibration : Calibration, optional
+            Images of the experts' tasks (of more tasks does no harm), for a method that needs some;
+            other methods do not look at them.
+        **params
+            The method's parameters.
+
+        Raises
+        ------
+        MethodError
+            If the method needs images or labels and there are none.
+        CheckpointError
+            If it needs images and the experts are not image towers of the calibration's backbone.
+        ParameterError
+            As :meth:`check`; also if a value per task does not name exactly the experts' tasks.
+        """
+        return self.on(experts, calibration)(**params)
+
+    def on(
+        self, experts: Experts, calibration: Calibration | None = None, /
+    ) -> Callable[..., MergedModel]:
+        """Prepare to merge the same experts several times, as a search does.
+
+        What the method computes once for the whole model is kept from one merge to the next, as
+        long as the parameters that it depends on stay the same. The results are those of separate
+        calls.
+
+        Parameters
+        ----------
+        experts, calibration
+            As for a call.
+
+        Returns
+        -------
+        callable
+            ``merge(**params) -> MergedModel``, with the errors of a call.
+
+        Raises
+        ------
+        MethodError, CheckpointError
+            As for a call.
+        """
+        if self.needs:
+            calibration = self._check_calibration(experts, calibration)
+        run = self.start(experts, calibration)
+
+        def merge(**params: Any) -> MergedModel:
+            full = self._check_tasks(self.check(**params), experts)
+            return sign_off(run(full), experts, self.name, full)
+
+        return merge
+
+    def _check_tasks(self, full: dict[str, Any], experts: Experts) -> dict[str, Any]:
+        for name, value in full.items():
+            if isinstance(value, Mapping) and value.keys() != set(experts.tasks):
+                wrong = sorted(value.keys() ^ set(experts.tasks))
+                raise ParameterError(
+                    f"{self.name}: {name} must give one value for each of the tasks "
+                    f"{', '.join(experts.tasks)}; missing or unknown: {', '.join(wrong)}"
+                )
+        return full
+
+    def _check_calibration(self, experts: Experts, given: Calibration | None) -> Calibration:
+        if given is None:
+            raise MethodError(
+                f"{self.name} needs {' and '.join(self.needs)}: pass a Calibration, "
+                f"such as Benchmark(...).calibration(), after the experts"
+            )
+        if "labels" in self.needs and given.labels is None:
+            raise MethodError(f"{self.name} needs labels, but the calibration has none")
+        given.check_fits(experts.base)
+        return given.select(experts.tasks)
