@@ -184,6 +184,8 @@ class Notebook:
     def experts(self, values: Mapping[str, object]) -> list[dict[str, object]]:
         """Expert sets that a run works on: one for each of its backbones and seeds.
 
+        The parameters ``seed`` and ``other_seed`` hold seeds.
+
         Parameters
         ----------
         values : mapping of str to object
@@ -196,7 +198,8 @@ class Notebook:
             if the notebook has no parameter ``backbone``.
         """
         run = {name: parameter.default for name, parameter in self.parameters.items()} | values
-        sets = itertools.product(as_list(run.get("backbone", [])), as_list(run.get("seed", 0)))
+        seeds = as_list(run.get("seed", 0)) + as_list(run.get("other_seed", []))
+        sets = itertools.product(as_list(run.get("backbone", [])), dict.fromkeys(seeds))
         rest = {"num_tasks": max(as_list(run.get("num_tasks", 8))), "steps": run.get("steps")}
         return [{"backbone": backbone, "seed": seed, **rest} for backbone, seed in sets]
 

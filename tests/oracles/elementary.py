@@ -104,22 +104,6 @@ def ties(base, experts, d, scale, density, combine, keep):
 
 
 @oracle
-def consensus_ta(base, experts, d, scale, k, threshold):
-    tau = task_vectors(base, experts)
-    total = add_up(tau)
-    keep = agreed(tall_marks(tau, total, thresholds(threshold, experts, base)), k)
-    return same_for_all(base + number(scale, base) * (total * keep), experts)
-
-
-@oracle
-def consensus_ties(base, experts, d, scale, k, threshold, density, keep):
-    tau = task_vectors(base, experts)
-    merged = ties_merge(tau, d, density, keep, "sum")
-    chosen = agreed(tall_marks(tau, merged, thresholds(threshold, experts, base)), k)
-    return same_for_all(base + number(scale, base) * (merged * chosen), experts)
-
-
-@oracle
 def tall_ta(base, experts, d, threshold, strict):
     tau = task_vectors(base, experts)
     total = add_up(tau)

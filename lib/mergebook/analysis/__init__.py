@@ -1,5 +1,12 @@
 """Looking into task vectors and merged models."""
 
 from mergebook.analysis.basin import line_scan
+from mergebook.analysis.masks import (
+    agreement,
+    categories,
+    distance_to_experts,
+    mask_use,
+    overlap,
+)
 
-__all__ = ["line_scan"]
+__all__ = ["agreement", "categories", "distance_to_experts", "line_scan", "mask_use", "overlap"]

@@ -1,10 +1,11 @@
 """Evaluation: accuracy, normalised accuracy, search on validation data, intervals, leaderboard."""
 
 from mergebook.evaluation.benchmark import Benchmark, Search
-from mergebook.evaluation.bootstrap import Scores
+from mergebook.evaluation.bootstrap import Scores, over_subsets
 from mergebook.evaluation.comparison import Comparison, Entry
 from mergebook.evaluation.leaderboard import Setting, leaderboard
 from mergebook.evaluation.memory import PeakMemory
+from mergebook.evaluation.protocols import compare_masks
 
 __all__ = [
     "Benchmark",
@@ -14,5 +15,7 @@ __all__ = [
     "Scores",
     "Search",
     "Setting",
+    "compare_masks",
     "leaderboard",
+    "over_subsets",
 ]

@@ -20,6 +20,7 @@ from mergebook.suites import Suite, load_suite
 from mergebook.training.experts import load_experts
 from mergebook.training.finetuning import DATA_SEED
 from mergebook.weights import Experts
+from mergebook.weights.experts import Entries
 
 BATCH = 250  # images per forward pass
 Correct = dict[str, np.ndarray]  # task -> bool [N], one entry per image
@@ -89,24 +90,49 @@ class Benchmark:
         self._inputs: dict[tuple[str, str], tuple[torch.Tensor, torch.Tensor]] = {}
         self._reference: dict[str, Correct] = {}
 
+    def _copy(self, **changes: object) -> Benchmark:
+        other = object.__new__(Benchmark)
+        other.__dict__.update(self.__dict__ | changes)
+        return other
+
+    def select(self, tasks: Sequence[str]) -> Benchmark:
+        """Return the benchmark of some of the tasks; images and heads are shared."""
+        return self._copy(suite=self.suite.select(tasks), experts=self.experts.select(tasks))
+
     def first(self, num_tasks: int) -> Benchmark:
         """Return the benchmark of the first tasks; images and heads are shared."""
-        part = object.__new__(Benchmark)
-        part.__dict__.update(self.__dict__)
-        part.suite = self.suite.first(num_tasks)
-        part.experts = self.experts.select(part.suite.names)
-        return part
+        return self.select(self.suite.first(num_tasks).names)
+
+    def subsets(self, num_tasks: int, number: int, seed: int = 0) -> list[Benchmark]:
+        """Return benchmarks of random tasks: the first tasks, then `number` - 1 random choices.
+
+        Parameters
+        ----------
+        num_tasks : int
+            Tasks of each.
+        number : int
+            How many; one if the suite has no more than `num_tasks` tasks.
+        seed : int, default 0
+            Seed of the choice.
+        """
+        rng, names = np.random.default_rng([seed, num_tasks]), self.suite.names
+        chosen = [self.first(num_tasks)]
+        for _ in range(number - 1 if num_tasks < len(names) else 0):
+            places = sorted(rng.choice(len(names), num_tasks, replace=False))
+            chosen.append(self.select([names[place] for place in places]))
+        return chosen
+
+    def counting(self, entries: Entries) -> Benchmark:
+        """Return the benchmark with shares taken over other entries, see :class:`Experts`."""
+        return self._copy(experts=self.experts.counting(entries))
 
     def with_seed(self, seed: int) -> Benchmark:
         """Return the benchmark with the experts of another seed; images and heads are shared."""
         if seed == self.seed:
             return self
-        other = object.__new__(Benchmark)
-        other.__dict__.update(self.__dict__)
-        other.seed, other._reference = seed, {}
         name, jobs, steps = self._training
-        other.experts = load_experts(self.suite, name, seed, jobs, steps)
-        return other
+        experts = load_experts(self.suite, name, seed, jobs, steps)
+        return self._copy(seed=seed, experts=experts, _reference={})
 
     def inputs(self, task: str, split: str = "test") -> tuple[torch.Tensor, torch.Tensor]:
         """Return a task's inputs, float32 [N, 3, S, S], and labels, int64 [N]."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from zlib import crc32
 
 import numpy as np
 
@@ -15,7 +16,8 @@ class Scores:
     """Per-image outcomes of several methods on the same test images.
 
     Each bootstrap draw resamples the images of every task; all methods, and the experts that
-    normalise them, see the same draw, so differences between methods are paired.
+    normalise them, see the same draw, so differences between methods are paired. A task is
+    resampled in the same way whatever the other tasks are, so that suite sizes are paired too.
 
     Parameters
     ----------
@@ -44,7 +46,6 @@ class Scores:
         self.methods, self.reference = tuple(correct), reference
         self.tasks = tuple(correct[reference])
         sizes = {task: len(correct[reference][task]) for task in self.tasks}
-        rng = np.random.default_rng(seed)
         self._accuracy = np.empty((len(self.methods), len(self.tasks)))
         self._samples = np.empty((draws, len(self.methods), len(self.tasks)))
         for t, task in enumerate(self.tasks):
@@ -53,6 +54,7 @@ class Scores:
                     raise ExperimentError(
                         f"method {method!r}: outcomes on task {task!r} do not match {reference!r}'s"
                     )
+            rng = np.random.default_rng([seed, crc32(task.encode())])
             hits = np.stack([correct[method][task] for method in self.methods]).astype(np.float64)
             weights = rng.multinomial(sizes[task], np.full(sizes[task], 1 / sizes[task]), draws)
             self._accuracy[:, t] = hits.mean(1)
@@ -85,3 +87,24 @@ class Scores:
             self.samples(method, normalised), [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
         )
         return float(low), float(high)
+
+
+def over_subsets(samples: Sequence[np.ndarray], seed: int = 0) -> np.ndarray:
+    """Bootstrap a mean over subsets of tasks, on top of that over images.
+
+    Parameters
+    ----------
+    samples : sequence of S arrays, float [B]
+        For each subset, the statistic on B resamples of the images.
+    seed : int, default 0
+        Seed of the resampling of subsets.
+
+    Returns
+    -------
+    ndarray, float [B]
+        In each draw, the mean over S subsets drawn with replacement.
+    """
+    table = np.stack(samples)
+    rng, draws = np.random.default_rng(seed), np.arange(table.shape[1])
+    chosen = rng.integers(len(table), size=(len(table), table.shape[1]))
+    return table[chosen, draws].mean(0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from typing import Annotated
+from zlib import crc32
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,10 +40,20 @@ def tall_mask(layer: Layer, vector: Tensor, threshold: PerTask, *, strict: bool 
     return magnitude > distance if strict else magnitude >= distance
 
 
-def consensus(layer: Layer, vector: Tensor, k: int, threshold: PerTask) -> Tensor:
-    r"""Part of a merged vector ``[*s]`` that the TALL masks of at least k tasks select."""
-    used = tall_mask(layer, vector, threshold).sum(0)
-    return torch.where(used >= k, vector, 0.0)
+def consensus(
+    layer: Layer, vector: Tensor, k: int, threshold: PerTask, shuffled: bool, seed: int
+) -> Tensor:
+    r"""Part of a merged vector ``[*s]`` that the TALL masks of at least k tasks select.
+
+    Shuffled, as many entries of the layer are selected at random: NumPy's default generator, seeded
+    with the list of `seed` and the CRC-32 of the layer's name, permutes the selection.
+    """
+    chosen = tall_mask(layer, vector, threshold).sum(0) >= k
+    if shuffled:
+        generator = np.random.default_rng([seed, crc32(layer.name.encode())])
+        order = torch.from_numpy(generator.permutation(chosen.numel()))
+        chosen = chosen.flatten()[order.to(chosen.device)].reshape(chosen.shape)
+    return torch.where(chosen, vector, 0.0)
 
 
 @merge_method(
@@ -56,6 +68,8 @@ def consensus_ta(
     scale: Annotated[float, Range(0, 3)] = 0.3,
     k: Annotated[int, Range(0)] = 2,
     threshold: Annotated[PerTask, Range(0, 10)] = 0.4,
+    shuffled: bool = False,
+    seed: Annotated[int, Range(0)] = 0,
 ) -> Tensor:
     r"""Task arithmetic without the weights that too few tasks use.
 
@@ -74,8 +88,12 @@ def consensus_ta(
         Least number of tasks that must use a weight.
     threshold : float or mapping of task to float, default 0.4
         Thresholds :math:`\lambda_t` of the masks.
+    shuffled : bool, default False
+        A control of ours: in each tensor, keep as many entries as the votes would, at random.
+    seed : int, default 0
+        Seed of the shuffling.
     """
-    return layer.base + scale * consensus(layer, layer.total, k, threshold)
+    return layer.base + scale * consensus(layer, layer.total, k, threshold, shuffled, seed)
 
 
 @merge_method(
@@ -94,6 +112,8 @@ def consensus_ties(
     threshold: Annotated[PerTask, Range(0, 10)] = 0.4,
     density: Annotated[float, Range(0, 1)] = 0.2,
     keep: Keep = "k+1",
+    shuffled: bool = False,
+    seed: Annotated[int, Range(0)] = 0,
 ) -> Tensor:
     r"""TIES (disjoint sum) without the weights that too few tasks use.
 
@@ -116,5 +136,11 @@ def consensus_ties(
         Kept share of the trimming.
     keep : {"k+1", "k"}, default "k+1"
         Rule of the trimming, see :data:`mergebook.methods.ties.ties`.
+    shuffled : bool, default False
+        A control of ours: in each tensor, keep as many entries as the votes would, at random.
+    seed : int, default 0
+        Seed of the shuffling.
     """
-    return layer.base + scale * consensus(layer, ties_vector(layer, state, "sum"), k, threshold)
+    return layer.base + scale * consensus(
+        layer, ties_vector(layer, state, "sum"), k, threshold, shuffled, seed
+    )

@@ -1,8 +1,17 @@
 """What the book shows: reported numbers, side-by-side tables, figures, claims, glued values."""
 
-from mergebook.report.basics import scale_curve, task_vector_sketch
+from mergebook.report.basics import scale_curve, task_vector_sketch, weights_figure
 from mergebook.report.basin import line_figure
-from mergebook.report.claims import Claim, Judgement, claims_table, verdict, verdicts
+from mergebook.report.chapters import verdicts_of_chapter, verdicts_page
+from mergebook.report.claims import (
+    Claim,
+    Judgement,
+    claims_table,
+    load_claims,
+    verdict,
+    verdicts,
+)
+from mergebook.report.curves import bar_figure, curve_figure, radar_figure
 from mergebook.report.embed import show
 from mergebook.report.figures import (
     accuracy_vs_storage,
@@ -16,7 +25,7 @@ from mergebook.report.leaderboard import (
     over_seeds,
     search_figure,
 )
-from mergebook.report.measured import list_measured, measured
+from mergebook.report.measured import committed, list_measured, measured
 from mergebook.report.reported import reported, reported_main_table
 from mergebook.report.results import load_results, save_results
 from mergebook.report.style import method_style
@@ -26,18 +35,23 @@ __all__ = [
     "Claim",
     "Judgement",
     "accuracy_vs_storage",
+    "bar_figure",
     "claims_table",
+    "committed",
+    "curve_figure",
     "frontier_figure",
     "glue",
     "html_table",
     "leaderboard_table",
     "line_figure",
     "list_measured",
+    "load_claims",
     "load_results",
     "measured",
     "method_style",
     "over_seeds",
     "per_task_heatmap",
+    "radar_figure",
     "reported",
     "reported_main_table",
     "sample_sheet",
@@ -49,4 +63,7 @@ __all__ = [
     "task_vector_sketch",
     "verdict",
     "verdicts",
+    "verdicts_of_chapter",
+    "verdicts_page",
+    "weights_figure",
 ]

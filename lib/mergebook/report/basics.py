@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 
 import matplotlib.pyplot as plt
@@ -95,4 +96,47 @@ def scale_curve(curve: pd.DataFrame, experts: pd.Series) -> Figure:
         ax.axhline(100 * experts[task], color=colour, ls="--", lw=1.2, label=label)
     ax.set(xlabel=r"Scale $\alpha$", ylabel="Test accuracy, %")
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return fig
+
+
+@book_style()
+def weights_figure(
+    rows: Mapping[str, Sequence[float]], marks: Mapping[str, Sequence[bool]] | None = None
+) -> Figure:
+    """Draw vectors of a few weights as rows of coloured cells.
+
+    Parameters
+    ----------
+    rows : mapping of str to sequence of float
+        Title -> values, all of one length; drawn from the top.
+    marks : mapping of str to sequence of bool, optional
+        Title -> which cells of that row get a dot.
+
+    Returns
+    -------
+    Figure
+        Red for positive values, blue for negative ones, with one range for all rows.
+
+    Raises
+    ------
+    ReportError
+        If there is no row, or their lengths differ.
+    """
+    lengths = {len(values) for values in rows.values()}
+    if len(lengths) != 1:
+        raise ReportError(f"rows of weights need one length, got {sorted(lengths)}")
+    cells = np.array(list(rows.values()), dtype=float)
+    limit = max(float(np.abs(cells).max()), 1e-12)
+    size = (min(9.5, 2.6 + 0.3 * cells.shape[1]), 0.4 + 0.36 * len(cells))
+    fig, ax = plt.subplots(figsize=size, layout="constrained")
+    ax.pcolormesh(cells, cmap="RdBu_r", vmin=-limit, vmax=limit, edgecolors="#DDDDDD", lw=0.6)
+    for place, name in enumerate(rows):
+        at = [n for n, mark in enumerate((marks or {}).get(name, ())) if mark]
+        ax.plot(np.array(at) + 0.5, np.full(len(at), place + 0.5), ".", color="black", ms=5)
+    ax.set_yticks(np.arange(len(cells)) + 0.5, list(rows))
+    ax.set_xticks([])
+    ax.invert_yaxis()
+    ax.grid(False)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
     return fig

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import yaml
 from IPython.display import HTML
 from numpy.typing import ArrayLike
 
-from mergebook.errors import ReportError
+from mergebook.errors import ReportError, unknown
+from mergebook.paths import data_dir
 from mergebook.report.tables import EMPTY, html_table
 
 HOLDS = "holds"
@@ -76,12 +78,18 @@ class Claim:
         Where the paper makes it.
     unit : str
         Unit of the statistic as shown; ``"points"`` shows a fraction in percentage points.
+    notebook : str
+        The notebook that tests it, e.g. ``"tall_masks/main_table"``; empty if none does.
+    untested : str
+        Why no notebook tests it.
     """
 
     key: str
     statement: str
     source: str
     unit: str = "points"
+    notebook: str = ""
+    untested: str = ""
 
     def judge(self, samples: ArrayLike, estimate: float, note: str = "") -> Judgement:
         """Judge the claim from a bootstrap of its statistic.
@@ -156,6 +164,40 @@ class Claim:
         return Judgement(self, math.nan, math.nan, math.nan, NOT_TESTABLE, reason)
 
 
+def load_claims(chapter: str) -> dict[str, Claim]:
+    """Read the claims that a chapter tests, from ``data/claims/<chapter>.yaml``.
+
+    Parameters
+    ----------
+    chapter : str
+        Such as ``"tall_masks"``.
+
+    Returns
+    -------
+    dict of str to Claim
+        By key, in the order of the chapter.
+
+    Raises
+    ------
+    ReportError
+        If there is no such chapter (lists all), or a claim has neither a notebook nor the reason
+        why it is not tested.
+    """
+    folder = data_dir() / "claims"
+    files = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    if chapter not in files:
+        raise ReportError(f"{folder}: {unknown('chapter', chapter, files)}")
+    described = yaml.safe_load(files[chapter].read_text(encoding="utf-8"))
+    claims = {}
+    for key, facts in described["claims"].items():
+        facts = dict(facts)
+        source = f"{described['name']}, {facts.pop('where')}"
+        claims[key] = claim = Claim(key, source=source, **facts)
+        if bool(claim.notebook) == bool(claim.untested):
+            raise ReportError(f"{files[chapter]}: claim {key!r} needs `notebook` or `untested`")
+    return claims
+
+
 def verdicts(judgements: Iterable[Judgement]) -> pd.DataFrame:
     """Judgements as data, to be written to the results.
 
@@ -168,7 +210,7 @@ def verdicts(judgements: Iterable[Judgement]) -> pd.DataFrame:
     -------
     DataFrame
         One row per claim: ``key``, ``statement``, ``source``, ``estimate``, ``low``, ``high``
-        (as computed, not in points), ``verdict``, ``compared``.
+        (as computed, not in points), ``unit``, ``verdict``, ``compared``.
     """
     rows = [
         {
@@ -178,6 +220,7 @@ def verdicts(judgements: Iterable[Judgement]) -> pd.DataFrame:
             "estimate": j.estimate,
             "low": j.low,
             "high": j.high,
+            "unit": j.claim.unit,
             "verdict": j.verdict,
             "compared": j.note,
         }
@@ -186,7 +229,8 @@ def verdicts(judgements: Iterable[Judgement]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _number(value: float, unit: str) -> str:
+def shown(value: float, unit: str) -> str:
+    """A statistic as text, with its sign."""
     if math.isnan(value):
         return EMPTY
     return f"{100 * value:+.1f}" if unit == "points" else f"{value:+.3g}"
@@ -220,14 +264,14 @@ def claims_table(judgements: Iterable[Judgement], caption: str = "Claims and ver
     rows = []
     for j in judgements:
         unit = j.claim.unit
-        interval = f"{_number(j.low, unit)} to {_number(j.high, unit)}"
+        interval = f"{shown(j.low, unit)} to {shown(j.high, unit)}"
         rows.append(
             {
                 "Claim": j.claim.statement,
                 "Source": j.claim.source,
                 "Estimate": EMPTY
                 if math.isnan(j.estimate)
-                else f"{_number(j.estimate, unit)} {unit}",
+                else f"{shown(j.estimate, unit)} {unit}",
                 "95 % interval": EMPTY if math.isnan(j.low) else interval,
                 "Verdict": j.verdict,
                 "Compared": j.note,

@@ -36,3 +36,13 @@ def measured(name: str) -> pd.DataFrame:
     if name not in list_measured():
         raise ReportError(unknown("measured table", name, list_measured()))
     return pd.read_csv(paths.data_dir() / "measured" / f"{name}.csv")
+
+
+def committed(notebook: str, table: str) -> dict[str, pd.DataFrame]:
+    """Return a notebook's table from every committed run that has it, by the name of the run."""
+    runs = {}
+    for name in list_measured():
+        run, _, rest = name.partition("/")
+        if rest == f"{notebook}/{table}":
+            runs[run] = measured(name)
+    return runs

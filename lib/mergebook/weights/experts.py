@@ -114,6 +114,17 @@ class Experts:
             progress=self.progress,
         )
 
+    def counting(self, entries: Entries) -> Experts:
+        """The same experts, with methods' shares taken over the trained or all stored entries."""
+        return Experts(
+            self.base,
+            self._experts,
+            entries=entries,
+            frozen_extra=self.frozen_extra,
+            backbone=self.backbone,
+            progress=self.progress,
+        )
+
     def arranged(self, qkv: Qkv) -> Experts:
         """The same experts with query, key and value as one matrix, or as three.
 

@@ -1,0 +1,197 @@
+"""Lines, bars and radars of a chapter: measured panels above, reported ones below."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from itertools import cycle
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mergebook.errors import MethodError, ReportError
+from mergebook.registry import get_method
+from mergebook.report.style import (
+    FALLBACK_COLOURS,
+    FALLBACK_MARKERS,
+    METHOD_STYLES,
+    MethodStyle,
+    book_style,
+)
+
+Panels = Mapping[str, Mapping[object, pd.DataFrame]]
+
+
+def title_of(name: object) -> str:
+    """Title of a method, or the name itself if it is none."""
+    with suppress(MethodError):
+        return get_method(str(name)).title
+    return str(name)
+
+
+def _styles(names: list[str]) -> dict[str, MethodStyle]:
+    """A style for each line: a method's own where it has one, else the next that is free."""
+    taken = {METHOD_STYLES[name].colour for name in names if name in METHOD_STYLES}
+    free = [colour for colour in FALLBACK_COLOURS if colour not in taken] or FALLBACK_COLOURS
+    rest = zip(cycle(free), cycle(FALLBACK_MARKERS), strict=False)
+    return {name: METHOD_STYLES.get(name) or MethodStyle(*next(rest)) for name in names}
+
+
+def _grid(
+    panels: Panels, width: float, height: float, **kwargs: object
+) -> tuple[Figure, Iterator[tuple[Axes, str, pd.DataFrame]]]:
+    """Figure with a row for each source and a column for each key, and what to draw where."""
+    keys = list(dict.fromkeys(key for row in panels.values() for key in row))
+    if not keys:
+        raise ReportError("nothing to draw: there is no panel")
+    fig, axes = plt.subplots(
+        len(panels),
+        len(keys),
+        figsize=(max(6.4, width * len(keys) + 0.6), height * len(panels) + 0.8),
+        squeeze=False,
+        layout="constrained",
+        **kwargs,
+    )
+
+    def cells() -> Iterator[tuple[Axes, str, pd.DataFrame]]:
+        for line, (source, row) in zip(axes, panels.items(), strict=True):
+            for ax, key in zip(line, keys, strict=True):
+                if key not in row:
+                    ax.set_axis_off()
+                    continue
+                title = ", ".join(text for text in (source, str(key)) if text)
+                yield ax, title, row[key]
+
+    return fig, cells()
+
+
+def _series(frame: pd.DataFrame, by: str) -> list[str]:
+    return list(map(str, frame[by].unique()))
+
+
+@book_style()
+def curve_figure(
+    panels: Panels,
+    *,
+    x: str,
+    y: str = "accuracy",
+    by: str = "method",
+    xlabel: str,
+    ylabel: str,
+    log: bool = False,
+) -> Figure:
+    """Draw lines with intervals, one panel for each source (downwards) and key (to the right).
+
+    Parameters
+    ----------
+    panels : mapping of str to mapping of key to DataFrame
+        Source, e.g. ``"Measured, mini-small"``, then key, e.g. ``"8 tasks"``. A frame has the
+        columns `x`, `y` (a fraction, drawn in per cent), `by`, and, for a band, ``<y>_low`` and
+        ``<y>_high``.
+    x, y, by : str
+        Names of the columns; each value of `by` is one line. Methods have their own style.
+    xlabel, ylabel : str
+        Labels of the axes.
+    log : bool, default False
+        Whether the horizontal axis is logarithmic.
+
+    Raises
+    ------
+    ReportError
+        If there is no panel.
+    """
+    fig, cells = _grid(panels, 3.2, 2.7, sharey="row")
+    lines = [
+        name for row in panels.values() for frame in row.values() for name in _series(frame, by)
+    ]
+    styles = _styles(list(dict.fromkeys(lines)))
+    handles = {}
+    for ax, title, frame in cells:
+        for name in _series(frame, by):
+            part = frame[frame[by].astype(str) == name].sort_values(x)
+            colour, marker = styles[name]
+            [handles[name]] = ax.plot(part[x], 100 * part[y], c=colour, marker=marker, ms=5)
+            if f"{y}_low" in part:
+                low, high = 100 * part[f"{y}_low"], 100 * part[f"{y}_high"]
+                ax.fill_between(part[x], low, high, color=colour, alpha=0.18, lw=0)
+        ax.set_title(title)
+        if log:
+            ax.set_xscale("log")
+        if ax.get_subplotspec().is_first_col():
+            ax.set_ylabel(ylabel)
+        if ax.get_subplotspec().is_last_row():
+            ax.set_xlabel(xlabel)
+    names = [title_of(name) for name in handles]
+    fig.legend(handles.values(), names, loc="outside lower center", ncols=min(4, len(names)))
+    return fig
+
+
+@book_style()
+def bar_figure(
+    panels: Panels, *, x: str, y: str = "share", by: str = "method", xlabel: str, ylabel: str
+) -> Figure:
+    """Draw groups of bars: as :func:`curve_figure`, one bar for each value of `x` and of `by`."""
+    fig, cells = _grid(panels, 3.2, 2.5, sharey="row")
+    groups = [
+        name for row in panels.values() for frame in row.values() for name in _series(frame, by)
+    ]
+    styles = _styles(list(dict.fromkeys(groups)))
+    handles = {}
+    for ax, title, frame in cells:
+        values = list(frame[x].unique())
+        names = _series(frame, by)
+        for place, name in enumerate(names):
+            part = frame[frame[by].astype(str) == name].set_index(x)[y].reindex(values)
+            at = np.arange(len(values)) + (place - (len(names) - 1) / 2) * 0.8 / len(names)
+            handles[name] = ax.bar(at, 100 * part, 0.8 / len(names), color=styles[name].colour)
+        every = max(1, len(values) // 10)
+        ax.set_xticks(range(0, len(values), every), values[::every])
+        if max(map(len, map(str, values))) > 4:
+            ax.tick_params(axis="x", labelrotation=40)
+        ax.grid(axis="x", visible=False)
+        ax.set_title(title)
+        if ax.get_subplotspec().is_first_col():
+            ax.set_ylabel(ylabel)
+        if ax.get_subplotspec().is_last_row():
+            ax.set_xlabel(xlabel)
+    names = [title_of(name) for name in handles]
+    fig.legend(handles.values(), names, loc="outside lower center", ncols=min(4, len(names)))
+    return fig
+
+
+@book_style()
+def radar_figure(panels: Panels, *, y: str = "accuracy") -> Figure:
+    """Draw a radar per panel: one spoke per task, one line per method.
+
+    Parameters
+    ----------
+    panels : mapping of str to mapping of key to DataFrame
+        As for :func:`curve_figure`; columns ``task``, ``method``, `y` (a fraction). A method that
+        lacks a task has a gap there.
+    y : str, default "accuracy"
+        Column to draw.
+    """
+    fig, cells = _grid(panels, 4.2, 4.0, subplot_kw={"projection": "polar"})
+    lines = [
+        n for row in panels.values() for frame in row.values() for n in _series(frame, "method")
+    ]
+    styles = _styles(list(dict.fromkeys(lines)))
+    handles = {}
+    for ax, title, frame in cells:
+        tasks = list(frame["task"].unique())
+        turn = 2 * np.pi * np.arange(len(tasks) + 1) / len(tasks)
+        for name in _series(frame, "method"):
+            part = 100 * frame[frame["method"] == name].set_index("task")[y].reindex(tasks)
+            ring = [*part, part.iloc[0]]
+            colour, marker = styles[name]
+            [handles[name]] = ax.plot(turn, ring, c=colour, marker=marker, ms=3, lw=1.4)
+        ax.set_xticks(turn[:-1], [task.replace("_", " ") for task in tasks], fontsize=7)
+        ax.set_ylim(0, 100)
+        ax.set_yticks([25, 50, 75], ["25", "50", "75"], fontsize=7)
+        ax.set_title(title)
+    names = [title_of(name) for name in handles]
+    fig.legend(handles.values(), names, loc="outside lower center", ncols=min(3, len(names)))
+    return fig
