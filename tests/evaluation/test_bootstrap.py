@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mergebook.errors import ExperimentError
-from mergebook.evaluation import Scores
+from mergebook.evaluation import Scores, over_subsets
 
 RNG = np.random.default_rng(0)
 EXPERT = {"a": RNG.random(400) < 0.9, "b": RNG.random(300) < 0.8}
@@ -36,13 +36,6 @@ def test_methods_are_paired():
     assert (twin.samples("ties", normalised=True) == 1).all()
 
 
-def test_smaller_suites_see_the_same_draws():
-    part = Scores({"fine_tuned": {"a": EXPERT["a"]}}, draws=50)
-    whole = Scores({"fine_tuned": EXPERT}, draws=50)
-    both = whole._samples[:, 0, 0]
-    assert (part.samples("fine_tuned") == both).all()
-
-
 @pytest.mark.parametrize(
     ("correct", "message"),
     [
@@ -59,3 +52,22 @@ def test_bad_input(correct, message):
 def test_unknown_method():
     with pytest.raises(ExperimentError, match="unknown method 'tie'; did you mean 'ties'"):
         SCORES.mean("tie")
+
+
+def test_a_task_is_resampled_alike_in_any_company():
+    one, other = EXPERT["a"], EXPERT["b"]
+    both = Scores({"fine_tuned": {"b": other, "a": one}}, draws=50).samples("fine_tuned")
+    alone = [
+        Scores({"fine_tuned": {task: hits}}, draws=50).samples("fine_tuned")
+        for task, hits in EXPERT.items()
+    ]
+    np.testing.assert_allclose(both, sum(alone) / 2)
+
+
+def test_means_over_subsets_are_drawn_with_replacement():
+    same = np.linspace(0, 1, 11)
+    np.testing.assert_allclose(over_subsets([same, same, same]), same)
+    apart = over_subsets([np.zeros(4000), np.ones(4000)])
+    assert set(apart) == {0.0, 0.5, 1.0}
+    assert abs(apart.mean() - 0.5) < 0.03
+    assert abs((apart == 0.5).mean() - 0.5) < 0.03

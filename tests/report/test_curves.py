@@ -1,0 +1,88 @@
+"""Lines, bars and radars: what is drawn where."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+
+from mergebook.errors import ReportError
+from mergebook.report import bar_figure, curve_figure, method_style, radar_figure, weights_figure
+
+LINE = pd.DataFrame(
+    {
+        "k": [2, 1, 1, 2],
+        "method": ["tall_ta", "tall_ta", "control", "control"],
+        "accuracy": [0.5, 0.4, 0.2, 0.1],
+        "accuracy_low": [0.45, 0.35, 0.15, 0.05],
+        "accuracy_high": [0.55, 0.45, 0.25, 0.15],
+    }
+)
+LABELS = {"xlabel": "votes", "ylabel": "%"}
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def test_lines_are_sorted_in_per_cent_with_their_bands():
+    fig = curve_figure({"Measured": {"8 tasks": LINE}}, x="k", **LABELS)
+    [ax] = fig.axes
+    tall, control = ax.lines
+    assert (tall.get_xdata().tolist(), tall.get_ydata().tolist()) == ([1, 2], [40, 50])
+    assert to_hex(tall.get_color()) == method_style("tall_ta").colour.lower()
+    assert to_hex(control.get_color()) != to_hex(tall.get_color())
+    heights = ax.collections[0].get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == pytest.approx((35, 55))
+    assert ax.get_title() == "Measured, 8 tasks"
+    assert [text.get_text() for text in fig.legends[0].texts] == ["TALL Mask + TA", "control"]
+
+
+def test_a_row_per_source_and_a_column_per_key():
+    rows = {"Measured": {"8 tasks": LINE, "20 tasks": LINE}, "Reported": {"20 tasks": LINE}}
+    fig = curve_figure(rows, x="k", **LABELS)
+    titles = [ax.get_title() if ax.axison else None for ax in fig.axes]
+    assert titles == ["Measured, 8 tasks", "Measured, 20 tasks", None, "Reported, 20 tasks"]
+    assert fig.axes[0].get_ylabel() == "%"
+    assert fig.axes[1].get_ylabel() == ""
+    with pytest.raises(ReportError, match="no panel"):
+        curve_figure({"Measured": {}}, x="k", **LABELS)
+
+
+def test_bars_stand_side_by_side_and_gaps_stay_gaps():
+    frame = LINE[["k", "method", "accuracy"]].iloc[:3].rename(columns={"accuracy": "share"})
+    fig = bar_figure({"": {"": frame}}, x="k", **LABELS)
+    [tall, control] = fig.axes[0].containers
+    assert [bar.get_height() for bar in tall] == [50, 40]
+    assert np.isnan(control[0].get_height())
+    assert control[1].get_height() == 20
+    assert tall[0].get_x() + tall[0].get_width() == pytest.approx(control[0].get_x())
+    assert [text.get_text() for text in fig.axes[0].get_xticklabels()] == ["2", "1"]
+
+
+def test_a_radar_closes_its_ring_and_leaves_gaps():
+    frame = pd.DataFrame(
+        {
+            "task": ["a", "b", "c", "a", "c"],
+            "method": ["ties"] * 3 + ["zero_shot"] * 2,
+            "accuracy": [0.1, 0.2, 0.3, 0.4, 0.5],
+        }
+    )
+    fig = radar_figure({"Measured": {"": frame}})
+    full, gap = fig.axes[0].lines
+    assert full.get_ydata() == pytest.approx([10, 20, 30, 10])
+    assert np.isnan(gap.get_ydata()[1])
+    assert fig.axes[0].get_title() == "Measured"
+
+
+def test_weights_as_cells():
+    fig = weights_figure({"one": [1, 0], "two": [-2, 0.5]}, {"two": [True, False]})
+    [ax] = fig.axes
+    assert ax.collections[0].get_array().ravel().tolist() == [1, 0, -2, 0.5]
+    assert ax.collections[0].get_clim() == (-2, 2)
+    dots = [line.get_xydata().tolist() for line in ax.lines]
+    assert dots == [[], [[0.5, 1.5]]]
+    with pytest.raises(ReportError, match="one length"):
+        weights_figure({"one": [1, 0], "two": [1]})
