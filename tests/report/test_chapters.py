@@ -8,7 +8,14 @@ import yaml
 from mergebook import paths
 from mergebook.errors import ReportError
 from mergebook.notebooks import find_notebooks
-from mergebook.report import load_claims, save_results, verdicts, verdicts_of_chapter, verdicts_page
+from mergebook.report import (
+    claims_of_runs,
+    load_claims,
+    save_results,
+    verdicts,
+    verdicts_of_chapter,
+    verdicts_page,
+)
 from mergebook.report.chapters import NOT_JUDGED
 
 CLAIMS = {
@@ -31,8 +38,9 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def judged(claim, centre):
-    return verdicts([claim.judge(np.linspace(centre - 0.02, centre + 0.02, 401), centre, "A - B")])
+def judged(claim, centre, **where):
+    draws = np.linspace(centre - 0.02, centre + 0.02, 401)
+    return verdicts([claim.judge(draws, centre, "A - B")], **where)
 
 
 def test_claims_come_in_order_with_their_source(project):
@@ -71,6 +79,22 @@ def test_a_column_per_run(project):
     page = verdicts_page("letters")
     assert page.startswith("```{raw} html\n<div")
     assert 'href="../../executed/letters/two.html">C is below D' in page
+
+
+def test_a_column_per_set_of_experts(project):
+    assert "No run" in claims_of_runs("letters/one").data
+    claim = load_claims("letters")["above"]
+    folder = project / "data/measured/full/letters/one"
+    folder.mkdir(parents=True)
+    runs = [judged(claim, 0.05, backbone="b", seed=0), judged(claim, -0.05, backbone="b", seed=7)]
+    pd.concat(runs).to_csv(folder / "claims.csv", index=False)
+    html = claims_of_runs("letters/one").data
+    assert html.index("full: b, experts 0") < html.index("full: b, experts 7")
+    assert html.index("A is above B") < html.index("+5.0 points") < html.index("-5.0 points")
+    assert "C is below D" not in html
+    # The chapter's own table shows the first set only.
+    built = {"letters/one": runs[1], "letters/two": judged(load_claims("letters")["below"], 0.1)}
+    assert verdicts_of_chapter("letters", built).loc["A is above B", "full"].startswith("holds")
 
 
 def test_a_notebook_must_judge_its_claims(project):

@@ -36,19 +36,28 @@ def test_lines_are_sorted_in_per_cent_with_their_bands():
     assert to_hex(control.get_color()) != to_hex(tall.get_color())
     heights = ax.collections[0].get_paths()[0].vertices[:, 1]
     assert (heights.min(), heights.max()) == pytest.approx((35, 55))
-    assert ax.get_title() == "Measured, 8 tasks"
+    assert (ax.get_title(), ax.get_ylabel()) == ("Measured", "%")
     assert [text.get_text() for text in fig.legends[0].texts] == ["TALL Mask + TA", "control"]
 
 
 def test_a_row_per_source_and_a_column_per_key():
-    rows = {"Measured": {"8 tasks": LINE, "20 tasks": LINE}, "Reported": {"20 tasks": LINE}}
+    few = {"20 tasks": LINE}
+    rows = {"Reported": few, "Measured": {"8 tasks": LINE, "20 tasks": LINE}}
     fig = curve_figure(rows, x="k", **LABELS)
     titles = [ax.get_title() if ax.axison else None for ax in fig.axes]
-    assert titles == ["Measured, 8 tasks", "Measured, 20 tasks", None, "Reported, 20 tasks"]
-    assert fig.axes[0].get_ylabel() == "%"
-    assert fig.axes[1].get_ylabel() == ""
+    assert titles == [None, "20 tasks", "8 tasks", "20 tasks"]
+    # The source stands at the first panel of its row, the horizontal label below the last row.
+    labels = [(ax.get_ylabel(), ax.get_xlabel()) for ax in fig.axes if ax.axison]
+    assert labels == [("Reported\n%", ""), ("Measured\n%", "votes"), ("", "votes")]
     with pytest.raises(ReportError, match="no panel"):
         curve_figure({"Measured": {}}, x="k", **LABELS)
+
+
+def test_lines_of_one_colour_differ_in_their_dashes():
+    frame = LINE.assign(method=["task_arithmetic"] * 2 + ["consensus_ta"] * 2)
+    sum_, consensus = curve_figure({"": {"": frame}}, x="k", **LABELS).axes[0].lines
+    assert sum_.get_color() == consensus.get_color()
+    assert (sum_.get_linestyle(), consensus.get_linestyle()) == ("-", "--")
 
 
 def test_bars_stand_side_by_side_and_gaps_stay_gaps():

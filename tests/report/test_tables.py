@@ -39,6 +39,17 @@ def test_paper_scale_results_are_shown_once_they_exist(results):
     assert table.loc[get_method("task_arithmetic").title, (PAPER_SCALE, "Accuracy, %")] == "76.0"
 
 
+def test_a_size_without_reported_numbers_says_so(results):
+    table = side_by_side(results.assign(num_tasks=3), num_tasks=3)
+    assert (table[PRINTED] == "not reported").all(axis=None)
+    assert table.loc[get_method("task_arithmetic").title, (MINE, "Accuracy, %")] == "76.0"
+
+
+def test_a_backbone_stands_beside_its_counterpart(results):
+    table = side_by_side(results.assign(backbone="mini-large"), backbone="mini-large")
+    assert "Reported (paper, ViT-L/14)" in table
+
+
 def test_missing_results_are_refused(results):
     with pytest.raises(ReportError, match="unknown result 'mini-small with 20 tasks'"):
         side_by_side(results, num_tasks=20)

@@ -2,7 +2,7 @@
 
 from mergebook.report.basics import scale_curve, task_vector_sketch, weights_figure
 from mergebook.report.basin import line_figure
-from mergebook.report.chapters import verdicts_of_chapter, verdicts_page
+from mergebook.report.chapters import claims_of_runs, verdicts_of_chapter, verdicts_page
 from mergebook.report.claims import (
     Claim,
     Judgement,
@@ -26,7 +26,7 @@ from mergebook.report.leaderboard import (
     search_figure,
 )
 from mergebook.report.measured import committed, list_measured, measured
-from mergebook.report.reported import reported, reported_main_table
+from mergebook.report.reported import reported, reported_main_table, reported_sizes
 from mergebook.report.results import load_results, save_results
 from mergebook.report.style import method_style
 from mergebook.report.tables import html_table, side_by_side
@@ -36,6 +36,7 @@ __all__ = [
     "Judgement",
     "accuracy_vs_storage",
     "bar_figure",
+    "claims_of_runs",
     "claims_table",
     "committed",
     "curve_figure",
@@ -54,6 +55,7 @@ __all__ = [
     "radar_figure",
     "reported",
     "reported_main_table",
+    "reported_sizes",
     "sample_sheet",
     "save_results",
     "scale_curve",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pandas as pd
+from IPython.display import HTML
 
 from mergebook.errors import ReportError
 from mergebook.report.claims import NOT_TESTABLE, Claim, load_claims, shown
@@ -76,6 +77,34 @@ def verdicts_of_chapter(
                 cells[run] = NOT_JUDGED
         rows[claim.statement] = cells
     return pd.DataFrame(rows).T.rename_axis("Claim")
+
+
+def claims_of_runs(notebook: str) -> HTML:
+    """Table of the verdicts of a notebook's committed runs.
+
+    Parameters
+    ----------
+    notebook : str
+        Such as ``"tall_masks/main_table"``.
+
+    Returns
+    -------
+    IPython.display.HTML
+        A row for each claim that the notebook judges, a column for each run, backbone and seed; a
+        sentence where there is no run.
+    """
+    columns = {}
+    for run, frame in committed(notebook, "claims").items():
+        for (backbone, seed), part in frame.groupby(["backbone", "seed"], sort=False):
+            columns[f"{run}: {backbone}, experts {seed}"] = part
+    if not columns:
+        return HTML("<p>No run of this notebook is committed.</p>")
+    claims = [c for c in load_claims(notebook.split("/")[0]).values() if c.notebook == notebook]
+    texts = pd.DataFrame(
+        {name: [verdict_text(claim, part) for claim in claims] for name, part in columns.items()},
+        index=pd.Index([claim.statement for claim in claims], name="Claim"),
+    )
+    return html_table(texts, caption="The same claims in the committed runs", words=True)
 
 
 def verdicts_page(chapter: str) -> str:

@@ -198,19 +198,21 @@ def load_claims(chapter: str) -> dict[str, Claim]:
     return claims
 
 
-def verdicts(judgements: Iterable[Judgement]) -> pd.DataFrame:
+def verdicts(judgements: Iterable[Judgement], **where: object) -> pd.DataFrame:
     """Judgements as data, to be written to the results.
 
     Parameters
     ----------
     judgements : iterable of Judgement
         One per claim.
+    **where : object
+        What was measured, e.g. the backbone and the seed: a column for each.
 
     Returns
     -------
     DataFrame
         One row per claim: ``key``, ``statement``, ``source``, ``estimate``, ``low``, ``high``
-        (as computed, not in points), ``unit``, ``verdict``, ``compared``.
+        (as computed, not in points), ``unit``, ``verdict``, ``compared``, and those of `where`.
     """
     rows = [
         {
@@ -223,6 +225,7 @@ def verdicts(judgements: Iterable[Judgement]) -> pd.DataFrame:
             "unit": j.claim.unit,
             "verdict": j.verdict,
             "compared": j.note,
+            **where,
         }
         for j in judgements
     ]

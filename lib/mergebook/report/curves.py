@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mergebook.errors import MethodError, ReportError
 from mergebook.registry import get_method
@@ -32,6 +33,12 @@ def title_of(name: object) -> str:
     return str(name)
 
 
+def _dashes(styles: Mapping[str, MethodStyle]) -> dict[str, str]:
+    """Kind of line for each name: of lines in one colour, all but the first are dashed."""
+    first = {style.colour: name for name, style in reversed(styles.items())}
+    return {name: "-" if first[style.colour] == name else "--" for name, style in styles.items()}
+
+
 def _styles(names: list[str]) -> dict[str, MethodStyle]:
     """A style for each line: a method's own where it has one, else the next that is free."""
     taken = {METHOD_STYLES[name].colour for name in names if name in METHOD_STYLES}
@@ -41,10 +48,17 @@ def _styles(names: list[str]) -> dict[str, MethodStyle]:
 
 
 def _grid(
-    panels: Panels, width: float, height: float, **kwargs: object
-) -> tuple[Figure, Iterator[tuple[Axes, str, pd.DataFrame]]]:
+    panels: Panels,
+    width: float,
+    height: float,
+    xlabel: str = "",
+    ylabel: str = "",
+    **kwargs: object,
+) -> tuple[Figure, Iterator[tuple[Axes, pd.DataFrame]]]:
     """Figure with a row for each source and a column for each key, and what to draw where."""
-    keys = list(dict.fromkeys(key for row in panels.values() for key in row))
+    # The longest row settles the order of the columns.
+    by_length = sorted(panels.values(), key=len, reverse=True)
+    keys = list(dict.fromkeys(key for row in by_length for key in row))
     if not keys:
         raise ReportError("nothing to draw: there is no panel")
     fig, axes = plt.subplots(
@@ -56,14 +70,19 @@ def _grid(
         **kwargs,
     )
 
-    def cells() -> Iterator[tuple[Axes, str, pd.DataFrame]]:
-        for line, (source, row) in zip(axes, panels.items(), strict=True):
-            for ax, key in zip(line, keys, strict=True):
-                if key not in row:
-                    ax.set_axis_off()
-                    continue
-                title = ", ".join(text for text in (source, str(key)) if text)
-                yield ax, title, row[key]
+    def cells() -> Iterator[tuple[Axes, pd.DataFrame]]:
+        for n, (line, (source, row)) in enumerate(zip(axes, panels.items(), strict=True), start=1):
+            shown = [(ax, key) for ax, key in zip(line, keys, strict=True) if key in row]
+            for ax in line:
+                ax.set_axis_off()
+            for ax, key in shown:
+                ax.set_axis_on()
+                ax.set_title(str(key) if len(keys) > 1 else source)
+                yield ax, row[key]
+                ax.set_xlabel(xlabel if n == len(panels) else "")
+            if shown:
+                label = [source, ylabel] if len(keys) > 1 else [ylabel]
+                shown[0][0].set_ylabel("\n".join(filter(None, label)))
 
     return fig, cells()
 
@@ -82,13 +101,15 @@ def curve_figure(
     xlabel: str,
     ylabel: str,
     log: bool = False,
+    share: bool = True,
 ) -> Figure:
     """Draw lines with intervals, one panel for each source (downwards) and key (to the right).
 
     Parameters
     ----------
     panels : mapping of str to mapping of key to DataFrame
-        Source, e.g. ``"Measured, mini-small"``, then key, e.g. ``"8 tasks"``. A frame has the
+        Source, e.g. ``"Measured, mini-small"``, then key, e.g. ``"8 tasks"``; keys come in the
+        order of the longest row. A frame has the
         columns `x`, `y` (a fraction, drawn in per cent), `by`, and, for a band, ``<y>_low`` and
         ``<y>_high``.
     x, y, by : str
@@ -97,33 +118,35 @@ def curve_figure(
         Labels of the axes.
     log : bool, default False
         Whether the horizontal axis is logarithmic.
+    share : bool, default True
+        Whether the panels of a row share their vertical axis.
 
     Raises
     ------
     ReportError
         If there is no panel.
     """
-    fig, cells = _grid(panels, 3.2, 2.7, sharey="row")
+    sharey = "row" if share else "none"
+    fig, cells = _grid(panels, 3.2, 2.7, xlabel, ylabel, sharey=sharey)
     lines = [
         name for row in panels.values() for frame in row.values() for name in _series(frame, by)
     ]
     styles = _styles(list(dict.fromkeys(lines)))
-    handles = {}
-    for ax, title, frame in cells:
+    dashes, handles = _dashes(styles), {}
+    for ax, frame in cells:
         for name in _series(frame, by):
             part = frame[frame[by].astype(str) == name].sort_values(x)
             colour, marker = styles[name]
-            [handles[name]] = ax.plot(part[x], 100 * part[y], c=colour, marker=marker, ms=5)
+            [handles[name]] = ax.plot(
+                part[x], 100 * part[y], c=colour, ls=dashes[name], marker=marker, ms=5
+            )
             if f"{y}_low" in part:
                 low, high = 100 * part[f"{y}_low"], 100 * part[f"{y}_high"]
                 ax.fill_between(part[x], low, high, color=colour, alpha=0.18, lw=0)
-        ax.set_title(title)
         if log:
             ax.set_xscale("log")
-        if ax.get_subplotspec().is_first_col():
-            ax.set_ylabel(ylabel)
-        if ax.get_subplotspec().is_last_row():
-            ax.set_xlabel(xlabel)
+        elif pd.api.types.is_integer_dtype(frame[x]):
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     names = [title_of(name) for name in handles]
     fig.legend(handles.values(), names, loc="outside lower center", ncols=min(4, len(names)))
     return fig
@@ -134,13 +157,13 @@ def bar_figure(
     panels: Panels, *, x: str, y: str = "share", by: str = "method", xlabel: str, ylabel: str
 ) -> Figure:
     """Draw groups of bars: as :func:`curve_figure`, one bar for each value of `x` and of `by`."""
-    fig, cells = _grid(panels, 3.2, 2.5, sharey="row")
+    fig, cells = _grid(panels, 3.2, 2.5, xlabel, ylabel, sharey="row")
     groups = [
         name for row in panels.values() for frame in row.values() for name in _series(frame, by)
     ]
     styles = _styles(list(dict.fromkeys(groups)))
     handles = {}
-    for ax, title, frame in cells:
+    for ax, frame in cells:
         values = list(frame[x].unique())
         names = _series(frame, by)
         for place, name in enumerate(names):
@@ -152,11 +175,6 @@ def bar_figure(
         if max(map(len, map(str, values))) > 4:
             ax.tick_params(axis="x", labelrotation=40)
         ax.grid(axis="x", visible=False)
-        ax.set_title(title)
-        if ax.get_subplotspec().is_first_col():
-            ax.set_ylabel(ylabel)
-        if ax.get_subplotspec().is_last_row():
-            ax.set_xlabel(xlabel)
     names = [title_of(name) for name in handles]
     fig.legend(handles.values(), names, loc="outside lower center", ncols=min(4, len(names)))
     return fig
@@ -179,19 +197,23 @@ def radar_figure(panels: Panels, *, y: str = "accuracy") -> Figure:
         n for row in panels.values() for frame in row.values() for n in _series(frame, "method")
     ]
     styles = _styles(list(dict.fromkeys(lines)))
-    handles = {}
-    for ax, title, frame in cells:
-        tasks = list(frame["task"].unique())
+    dashes, handles = _dashes(styles), {}
+    for ax, frame in cells:
+        whole = frame["method"].value_counts(sort=False).idxmax()  # settles the tasks' order
+        known = frame.loc[frame["method"] == whole, "task"]
+        tasks = list(dict.fromkeys([*known, *frame["task"]]))
         turn = 2 * np.pi * np.arange(len(tasks) + 1) / len(tasks)
         for name in _series(frame, "method"):
             part = 100 * frame[frame["method"] == name].set_index("task")[y].reindex(tasks)
             ring = [*part, part.iloc[0]]
             colour, marker = styles[name]
-            [handles[name]] = ax.plot(turn, ring, c=colour, marker=marker, ms=3, lw=1.4)
+            [handles[name]] = ax.plot(
+                turn, ring, c=colour, ls=dashes[name], marker=marker, ms=3, lw=1.4
+            )
         ax.set_xticks(turn[:-1], [task.replace("_", " ") for task in tasks], fontsize=7)
+        ax.tick_params(axis="x", pad=6)
         ax.set_ylim(0, 100)
         ax.set_yticks([25, 50, 75], ["25", "50", "75"], fontsize=7)
-        ax.set_title(title)
     names = [title_of(name) for name in handles]
     fig.legend(handles.values(), names, loc="outside lower center", ncols=min(3, len(names)))
     return fig

@@ -50,6 +50,33 @@ def reported(table: str) -> pd.DataFrame:
     return frame
 
 
+def reported_sizes(backbone: str = "ViT-B-32", table: str = "tall_masks_main") -> list[int]:
+    """Suite sizes for which a paper's main table has numbers.
+
+    Parameters
+    ----------
+    backbone : str
+        Backbone of the paper, by its open_clip name.
+    table : str
+        Name of the table for `reported`.
+
+    Returns
+    -------
+    list of int
+        Numbers of tasks, ascending.
+
+    Raises
+    ------
+    ReportError
+        If the table has no such backbone.
+    """
+    frame = reported(table)
+    choices = frame["backbone"].unique()
+    if backbone not in choices:
+        raise ReportError(f"{table}: {unknown('backbone', backbone, choices)}")
+    return sorted(frame.loc[frame["backbone"] == backbone, "num_tasks"].unique().tolist())
+
+
 def reported_main_table(
     backbone: str = "ViT-B-32", num_tasks: int = 8, table: str = "tall_masks_main"
 ) -> pd.DataFrame:
@@ -76,12 +103,11 @@ def reported_main_table(
     ReportError
         If the table has no such backbone or number of tasks.
     """
+    sizes = reported_sizes(backbone, table)
+    if num_tasks not in sizes:
+        raise ReportError(f"{table}: {unknown('num_tasks', num_tasks, map(str, sizes))}")
     frame = reported(table)
-    for column, wanted in (("backbone", backbone), ("num_tasks", num_tasks)):
-        choices = frame[column].unique()
-        if wanted not in choices:
-            raise ReportError(f"{table}: {unknown(column, wanted, map(str, choices))}")
-        frame = frame[frame[column] == wanted]
+    frame = frame[(frame["backbone"] == backbone) & (frame["num_tasks"] == num_tasks)]
     values = frame.pivot(index="method", columns="metric", values="value")
     bounds = frame.pivot(index="method", columns="metric", values="bound")
     return pd.DataFrame(

@@ -11,7 +11,7 @@ from IPython.display import HTML
 
 from mergebook.errors import ReportError, unknown
 from mergebook.registry import get_method
-from mergebook.report.reported import reported_main_table
+from mergebook.report.reported import reported_main_table, reported_sizes
 
 RESULT_COLUMNS = (
     "scale",
@@ -25,8 +25,11 @@ RESULT_COLUMNS = (
     "storage_gigabit",
 )
 NOT_YET_RUN = "not yet run"
+NOT_REPORTED = "not reported"
 EMPTY = "—"
 PAPER_NAMES = {"ViT-B-32": "ViT-B/32", "ViT-B-16": "ViT-B/16", "ViT-L-14": "ViT-L/14"}
+# The backbone of the papers that a mini backbone stands for.
+COUNTERPARTS = {"mini-small": "ViT-B-32", "mini-large": "ViT-L-14"}
 
 
 def summarise(results: pd.DataFrame, *, scale: str, backbone: str, num_tasks: int) -> pd.DataFrame:
@@ -119,7 +122,7 @@ def side_by_side(
     *,
     backbone: str = "mini-small",
     num_tasks: int = 8,
-    reported_backbone: str = "ViT-B-32",
+    reported_backbone: str | None = None,
     table: str = "tall_masks_main",
 ) -> pd.DataFrame:
     """Set reported and measured numbers of one suite size apart, in their own column groups.
@@ -133,7 +136,8 @@ def side_by_side(
     num_tasks : int
         Suite size.
     reported_backbone : str
-        Backbone of the paper, also the one expected at paper scale.
+        Backbone of the paper, also the one expected at paper scale. Default: ViT-B-32 for
+        mini-small, ViT-L-14 for mini-large.
     table : str
         The paper's table, see `reported`.
 
@@ -141,25 +145,36 @@ def side_by_side(
     -------
     DataFrame
         Texts ready to be shown by `html_table`: one row per method, columns in the three groups
-        reported, measured at mini scale, measured at paper scale. The last group is filled only
-        from results with ``scale == "paper"``, else it says "not yet run".
+        reported, measured at mini scale, measured at paper scale. The first says "not reported"
+        for a size that the paper's table lacks; the last is filled only from results with
+        ``scale == "paper"``, else it says "not yet run".
 
     Raises
     ------
     ReportError
         If the results hold nothing for this backbone and size, or the paper has no such table.
     """
+    reported_backbone = reported_backbone or COUNTERPARTS.get(backbone, backbone)
     mini = summarise(results, scale="mini", backbone=backbone, num_tasks=num_tasks)
     if mini.empty:
         here = results.loc[results["scale"] == "mini", ["backbone", "num_tasks"]]
         choices = [f"{b} with {t} tasks" for b, t in here.drop_duplicates().itertuples(index=False)]
         raise ReportError(unknown("result", f"{backbone} with {num_tasks} tasks", choices))
-    paper = with_relative_storage(reported_main_table(reported_backbone, num_tasks, table))
+    printed = num_tasks in reported_sizes(reported_backbone, table)
+    paper = (
+        with_relative_storage(reported_main_table(reported_backbone, num_tasks, table))
+        if printed
+        else pd.DataFrame()
+    )
     full = summarise(results, scale="paper", backbone=reported_backbone, num_tasks=num_tasks)
     methods = [*paper.index, *(m for m in mini.index if m not in paper.index)]
     paper_name = PAPER_NAMES.get(reported_backbone, reported_backbone)
     groups = {
-        f"Reported (paper, {paper_name})": _columns(paper, methods, paper["storage_bound"]),
+        f"Reported (paper, {paper_name})": (
+            _columns(paper, methods, paper["storage_bound"])
+            if printed
+            else {"Accuracy, %": [NOT_REPORTED] * len(methods)}
+        ),
         f"Measured (mini scale, {backbone})": _columns(mini, methods),
         f"Measured (paper scale, {paper_name})": (
             {"Accuracy, %": [NOT_YET_RUN] * len(methods)} if full.empty else _columns(full, methods)
