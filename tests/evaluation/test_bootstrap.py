@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mergebook.errors import ExperimentError
-from mergebook.evaluation import Scores, over_subsets
+from mergebook.evaluation import Scores
 
 RNG = np.random.default_rng(0)
 EXPERT = {"a": RNG.random(400) < 0.9, "b": RNG.random(300) < 0.8}
@@ -23,17 +23,18 @@ def test_means_by_hand():
 
 def test_spread_is_that_of_the_mean_of_bernoullis():
     variance = sum(h.var() / len(h) for h in MERGED.values()) / 4
-    samples = SCORES.samples("ties")
-    assert samples.mean() == pytest.approx(SCORES.mean("ties"), abs=0.002)
-    assert samples.std() == pytest.approx(np.sqrt(variance), rel=0.05)
+    estimate = SCORES.estimate("ties")
+    assert estimate.value == SCORES.mean("ties")
+    assert estimate.draws.mean() == pytest.approx(estimate.value, abs=0.002)
+    assert estimate.draws.std() == pytest.approx(np.sqrt(variance), rel=0.05)
     low, high = SCORES.interval("ties")
     assert high - low == pytest.approx(2 * 1.96 * np.sqrt(variance), rel=0.06)
 
 
 def test_methods_are_paired():
     twin = Scores({"fine_tuned": EXPERT, "ties": EXPERT})
-    assert (twin.samples("ties") == twin.samples("fine_tuned")).all()
-    assert (twin.samples("ties", normalised=True) == 1).all()
+    assert (twin.estimate("ties") - twin.estimate("fine_tuned")).interval == (0, 0)
+    assert (twin.estimate("ties", normalised=True).draws == 1).all()
 
 
 @pytest.mark.parametrize(
@@ -56,18 +57,9 @@ def test_unknown_method():
 
 def test_a_task_is_resampled_alike_in_any_company():
     one, other = EXPERT["a"], EXPERT["b"]
-    both = Scores({"fine_tuned": {"b": other, "a": one}}, draws=50).samples("fine_tuned")
+    both = Scores({"fine_tuned": {"b": other, "a": one}}, draws=50).estimate("fine_tuned").draws
     alone = [
-        Scores({"fine_tuned": {task: hits}}, draws=50).samples("fine_tuned")
+        Scores({"fine_tuned": {task: hits}}, draws=50).estimate("fine_tuned").draws
         for task, hits in EXPERT.items()
     ]
     np.testing.assert_allclose(both, sum(alone) / 2)
-
-
-def test_means_over_subsets_are_drawn_with_replacement():
-    same = np.linspace(0, 1, 11)
-    np.testing.assert_allclose(over_subsets([same, same, same]), same)
-    apart = over_subsets([np.zeros(4000), np.ones(4000)])
-    assert set(apart) == {0.0, 0.5, 1.0}
-    assert abs(apart.mean() - 0.5) < 0.03
-    assert abs((apart == 0.5).mean() - 0.5) < 0.03

@@ -7,6 +7,7 @@ import yaml
 
 from mergebook import paths
 from mergebook.errors import ReportError
+from mergebook.estimate import Estimate
 from mergebook.notebooks import find_notebooks
 from mergebook.report import (
     claims_of_runs,
@@ -39,8 +40,8 @@ def project(tmp_path, monkeypatch):
 
 
 def judged(claim, centre, **where):
-    draws = np.linspace(centre - 0.02, centre + 0.02, 401)
-    return verdicts([claim.judge(draws, centre, "A - B")], **where)
+    part = Estimate(centre, np.linspace(centre - 0.02, centre + 0.02, 401))
+    return verdicts([claim.judge({"A - B": part})], **where)
 
 
 def test_claims_come_in_order_with_their_source(project):

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from mergebook.errors import ReportError
+from mergebook.estimate import Estimate, exact
 from mergebook.report import Claim, claims_table, verdict, verdicts
 
 CLAIM = Claim("above", "A is above B", "Table 1")
-ABOVE = CLAIM.judge(np.linspace(0.008, 0.032, 401), 0.02)
-BELOW = CLAIM.judge(np.linspace(-0.03, -0.01, 401), -0.02)
-ACROSS = CLAIM.judge(np.linspace(-0.01, 0.03, 401), 0.01)
+HIGH = Estimate(0.02, np.linspace(0.008, 0.032, 401))
+LOW = Estimate(-0.02, np.linspace(-0.03, -0.01, 401))
+WIDE = Estimate(0.01, np.linspace(-0.01, 0.03, 401))
+ABOVE, BELOW, ACROSS = (CLAIM.judge({"A - B": part}) for part in (HIGH, LOW, WIDE))
 
 
 @pytest.mark.parametrize(
@@ -34,8 +36,8 @@ def test_verdict_refuses_what_is_no_interval(numbers):
 
 
 def test_interval_is_the_central_95_percent():
-    judged = CLAIM.judge(np.arange(1001), 500)
-    assert (judged.low, judged.high) == (25, 975)
+    judged = CLAIM.judge({"A - B": Estimate(500, np.arange(1001))})
+    assert (judged.low, judged.high) == pytest.approx((25, 975))
     assert judged.verdict == "holds"
     assert (ABOVE.verdict, BELOW.verdict, ACROSS.verdict) == (
         "holds",
@@ -44,42 +46,37 @@ def test_interval_is_the_central_95_percent():
     )
 
 
-@pytest.mark.parametrize("samples", [[], [1.0, math.nan], [[1.0, 2.0]]])
-def test_bad_samples_name_the_claim(samples):
-    with pytest.raises(ReportError, match="'above'"):
-        CLAIM.judge(samples, 0.0)
-
-
 @pytest.mark.parametrize(
     ("parts", "expected"),
     [
-        ([ABOVE, ABOVE], "holds"),
-        ([ABOVE, ACROSS], "inconclusive"),
-        ([ABOVE, ACROSS, BELOW], "does not hold"),
+        ([HIGH, HIGH], "holds"),
+        ([HIGH, WIDE], "inconclusive"),
+        ([HIGH, WIDE, LOW], "does not hold"),
     ],
 )
 def test_conjunction(parts, expected):
-    judged = CLAIM.judge_all(parts)
+    judged = CLAIM.judge({f"part {n}": part for n, part in enumerate(parts)})
     assert judged.verdict == expected
-    assert judged.low == min(p.low for p in parts)
+    assert judged.low == min(part.interval[0] for part in parts)
 
 
 def test_conjunction_reports_a_part_that_decides():
-    wide = CLAIM.judge(np.linspace(-0.9, 0.9, 401), 0.0)
-    judged = CLAIM.judge_all([wide, BELOW])
+    wide = Estimate(0.0, np.linspace(-0.9, 0.9, 401))
+    judged = CLAIM.judge({"wide": wide, "below": LOW})
     assert (judged.verdict, judged.estimate) == ("does not hold", -0.02)
+    assert judged.note == "below"
 
 
-def test_conjunction_refuses_nothing_and_the_untestable():
-    with pytest.raises(ReportError, match="nothing to judge"):
-        CLAIM.judge_all([])
-    with pytest.raises(ReportError, match="not testable"):
-        CLAIM.judge_all([ABOVE, CLAIM.not_testable("no text data")])
+def test_nothing_is_not_judged():
+    with pytest.raises(ReportError, match="claim 'above': nothing to judge"):
+        CLAIM.judge({})
+    judged = CLAIM.judge({}, missing="needs two sizes")
+    assert (judged.verdict, judged.note) == ("not testable at this scale", "needs two sizes")
 
 
 def test_table_shows_estimates_intervals_and_verdicts():
     other = Claim("nlp", "It holds on text", "Table 2").not_testable("no language model")
-    ratio = Claim("ratio", "Smaller", "Table 1", unit="Gbit").judge([0.25] * 5, 0.25)
+    ratio = Claim("ratio", "Smaller", "Table 1", unit="Gbit").judge({"": exact(0.25)})
     html = claims_table([ABOVE, other, ratio]).data
     assert "<td>+2.0 points</td>" in html and "<td>+0.9 to +3.1</td>" in html
     assert "<td>not testable at this scale</td><td>no language model</td>" in html

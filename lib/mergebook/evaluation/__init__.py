@@ -1,7 +1,8 @@
 """Evaluation: accuracy, normalised accuracy, search on validation data, intervals, leaderboard."""
 
+from mergebook.estimate import Estimate, exact, mean_of, over_subsets
 from mergebook.evaluation.benchmark import Benchmark, Search
-from mergebook.evaluation.bootstrap import Scores, over_subsets
+from mergebook.evaluation.bootstrap import Scores
 from mergebook.evaluation.comparison import Comparison, Entry
 from mergebook.evaluation.leaderboard import Setting, leaderboard
 from mergebook.evaluation.memory import PeakMemory
@@ -11,11 +12,14 @@ __all__ = [
     "Benchmark",
     "Comparison",
     "Entry",
+    "Estimate",
     "PeakMemory",
     "Scores",
     "Search",
     "Setting",
     "compare_masks",
+    "exact",
     "leaderboard",
+    "mean_of",
     "over_subsets",
 ]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from zlib import crc32
 
 import numpy as np
 
 from mergebook.errors import ExperimentError, unknown
-
-LEVEL = 0.95
+from mergebook.estimate import Estimate
 
 
 class Scores:
@@ -74,37 +73,13 @@ class Scores:
         """Return the mean accuracy over tasks."""
         return float(self.per_task(method, normalised).mean())
 
-    def samples(self, method: str, normalised: bool = False) -> np.ndarray:
-        """Return bootstrap draws of the mean over tasks, float [draws]."""
+    def estimate(self, method: str, normalised: bool = False) -> Estimate:
+        """Return the mean over tasks with its bootstrap draws."""
         draws = self._samples[:, self._row(method)]
         if normalised:
             draws = draws / self._samples[:, self._row(self.reference)]
-        return draws.mean(1)
+        return Estimate(self.mean(method, normalised), draws.mean(1))
 
     def interval(self, method: str, normalised: bool = False) -> tuple[float, float]:
         """Return the 95 % percentile interval of the mean over tasks."""
-        low, high = np.quantile(
-            self.samples(method, normalised), [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-        )
-        return float(low), float(high)
-
-
-def over_subsets(samples: Sequence[np.ndarray], seed: int = 0) -> np.ndarray:
-    """Bootstrap a mean over subsets of tasks, on top of that over images.
-
-    Parameters
-    ----------
-    samples : sequence of S arrays, float [B]
-        For each subset, the statistic on B resamples of the images.
-    seed : int, default 0
-        Seed of the resampling of subsets.
-
-    Returns
-    -------
-    ndarray, float [B]
-        In each draw, the mean over S subsets drawn with replacement.
-    """
-    table = np.stack(samples)
-    rng, draws = np.random.default_rng(seed), np.arange(table.shape[1])
-    chosen = rng.integers(len(table), size=(len(table), table.shape[1]))
-    return table[chosen, draws].mean(0)
+        return self.estimate(method, normalised).interval

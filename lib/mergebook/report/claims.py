@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 import yaml
 from IPython.display import HTML
-from numpy.typing import ArrayLike
 
 from mergebook.errors import ReportError, unknown
+from mergebook.estimate import Estimate
 from mergebook.paths import data_dir
 from mergebook.report.tables import EMPTY, html_table
 
@@ -91,40 +90,8 @@ class Claim:
     notebook: str = ""
     untested: str = ""
 
-    def judge(self, samples: ArrayLike, estimate: float, note: str = "") -> Judgement:
-        """Judge the claim from a bootstrap of its statistic.
-
-        Parameters
-        ----------
-        samples : array_like, shape (B,)
-            The statistic on B resamples. Both sides of a comparison must use the same resampled
-            images (a paired bootstrap), or the interval is too wide.
-        estimate : float
-            The statistic on the images as they are.
-        note : str
-            What was compared, in a few words.
-
-        Returns
-        -------
-        Judgement
-            With the central 95 % of the samples as interval.
-
-        Raises
-        ------
-        ReportError
-            If there are no samples, they are not one-dimensional, or one is not finite.
-        """
-        samples = np.asarray(samples, dtype=float)
-        if samples.ndim != 1 or samples.size == 0 or not np.isfinite(samples).all():
-            raise ReportError(
-                f"claim {self.key!r}: needs a one-dimensional array of finite bootstrap samples, "
-                f"got shape {samples.shape}"
-            )
-        low, high = map(float, np.quantile(samples, [0.025, 0.975]))
-        return Judgement(self, float(estimate), low, high, verdict(estimate, low, high), note)
-
-    def judge_all(self, parts: Sequence[Judgement], note: str = "") -> Judgement:
-        """Judge a claim that makes several comparisons at once.
+    def judge(self, parts: Mapping[str, Estimate], missing: str = "") -> Judgement:
+        """Judge the claim by one comparison or several.
 
         It holds only if all of them hold, does not hold if any of them does not, and is
         inconclusive otherwise. With many comparisons "does not hold" is reached by chance more
@@ -132,10 +99,10 @@ class Claim:
 
         Parameters
         ----------
-        parts : sequence of Judgement
-            One per comparison.
-        note : str
-            Shown in place of the note of the weakest comparison.
+        parts : mapping of str to Estimate
+            What is compared, in a few words, and the statistic that the claim says is positive.
+        missing : str
+            Why there may be no parts; the claim is then not testable.
 
         Returns
         -------
@@ -146,18 +113,20 @@ class Claim:
         Raises
         ------
         ReportError
-            If there are no parts, or one of them was not testable.
+            If there are no parts, and no reason for it.
         """
+        if not parts and missing:
+            return self.not_testable(missing)
         if not parts:
             raise ReportError(f"claim {self.key!r}: nothing to judge")
-        verdicts = {part.verdict for part in parts}
-        if NOT_TESTABLE in verdicts:
-            raise ReportError(f"claim {self.key!r}: a part of it is {NOT_TESTABLE}")
-        overall = next(v for v in (FAILS, INCONCLUSIVE, HOLDS) if v in verdicts)
-        weakest = min((p for p in parts if p.verdict == overall), key=lambda part: part.low)
-        return Judgement(
-            self, weakest.estimate, weakest.low, weakest.high, overall, note or weakest.note
-        )
+        judged = []
+        for note, part in parts.items():
+            low, high = part.interval
+            word = verdict(part.value, low, high)
+            judged.append(Judgement(self, part.value, low, high, word, note))
+        found = {part.verdict for part in judged}
+        overall = next(word for word in (FAILS, INCONCLUSIVE, HOLDS) if word in found)
+        return min((j for j in judged if j.verdict == overall), key=lambda part: part.low)
 
     def not_testable(self, reason: str) -> Judgement:
         """Record that the claim cannot be tested at this scale, and why."""
