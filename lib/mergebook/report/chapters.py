@@ -116,4 +116,4 @@ def verdicts_page(chapter: str) -> str:
     }
     table = verdicts_of_chapter(chapter)
     html = html_table(table, caption="Claims of the paper and verdicts", words=True, links=links)
-    return f"```{{raw}} html\n{html.data}\n```\n"
+    return f'```{{raw}} html\n<div class="full-width">\n{html.data}\n</div>\n```\n'
