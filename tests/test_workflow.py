@@ -14,6 +14,7 @@ import nbformat
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from sphinx.util.matching import Matcher
 
 COPIED = ("workflow", "config", "lib")
 # In place of fine-tuning, which has its own tests.
@@ -32,6 +33,13 @@ def finetune_experts(suite, backbone, seed, jobs, recipe):
     return folder
 """
 MERGES, PLOTS = "chapter/merges", "chapter/plots"
+
+
+def test_what_tools_leave_behind_is_not_in_the_book(root):
+    excluded = Matcher(yaml.safe_load((root / "_config.yml").read_text())["exclude_patterns"])
+    for folder in (".pytest_cache", ".venv", ".snakemake", "_build", "runs"):
+        assert excluded(folder), folder
+    assert not excluded("book") and not excluded("executed")
 
 
 def write_notebook(path, parameters):
