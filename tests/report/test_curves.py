@@ -49,8 +49,25 @@ def test_a_row_per_source_and_a_column_per_key():
     # The source stands at the first panel of its row, the horizontal label below the last row.
     labels = [(ax.get_ylabel(), ax.get_xlabel()) for ax in fig.axes if ax.axison]
     assert labels == [("Reported\n%", ""), ("Measured\n%", "votes"), ("", "votes")]
+    gap = {"Measured": {"8 tasks": LINE, "20 tasks": LINE}, "Reported": {"8 tasks": LINE}}
+    fig = curve_figure(gap, x="k", **LABELS)
+    below = [ax.get_xlabel() for ax in fig.axes if ax.axison]
+    assert below == ["", "votes", "votes"]  # each column has its label
     with pytest.raises(ReportError, match="no panel"):
         curve_figure({"Measured": {}}, x="k", **LABELS)
+
+
+def test_a_long_row_is_broken():
+    fig = curve_figure({"": {f"run {n}": LINE for n in range(5)}}, x="k", **LABELS)
+    assert fig.axes[0].get_subplotspec().get_gridspec().get_geometry() == (3, 2)
+    shown = [(ax.get_title(), ax.get_ylabel(), ax.get_xlabel()) for ax in fig.axes if ax.axison]
+    assert shown == [
+        ("run 0", "%", ""),
+        ("run 1", "", ""),
+        ("run 2", "%", ""),
+        ("run 3", "", "votes"),
+        ("run 4", "%", "votes"),
+    ]
 
 
 def test_lines_of_one_colour_differ_in_their_dashes():

@@ -3,7 +3,7 @@ import pytest
 
 from mergebook.errors import ReportError
 from mergebook.registry import get_method
-from mergebook.report import html_table, side_by_side
+from mergebook.report import folded, html_table, side_by_side
 
 MINE = "Measured (mini scale, mini-small)"
 PRINTED = "Reported (paper, ViT-B/32)"
@@ -79,3 +79,10 @@ def test_html_is_accessible_and_escaped():
 def test_html_of_a_table_without_groups():
     html = html_table(pd.DataFrame({"a": ["1"]}, index=["r"]).rename_axis("x"), caption="c").data
     assert '<thead><tr><th scope="col">x</th><th scope="col">a</th></tr></thead>' in html
+
+
+def test_tables_are_folded_under_their_title():
+    table = html_table(pd.DataFrame({"a": ["1"]}), caption="one")
+    html = folded("two & more", [table, table]).data
+    assert "<summary>two &amp; more</summary>" in html
+    assert html.count(table.data) == 2

@@ -29,7 +29,7 @@ from mergebook.report.measured import committed, list_measured, measured
 from mergebook.report.reported import reported, reported_main_table, reported_sizes
 from mergebook.report.results import load_results, save_results
 from mergebook.report.style import method_style
-from mergebook.report.tables import html_table, side_by_side
+from mergebook.report.tables import folded, html_table, side_by_side
 
 __all__ = [
     "Claim",
@@ -40,6 +40,7 @@ __all__ = [
     "claims_table",
     "committed",
     "curve_figure",
+    "folded",
     "frontier_figure",
     "glue",
     "html_table",

@@ -23,6 +23,7 @@ from mergebook.report.style import (
     book_style,
 )
 
+MAX_COLUMNS = 3
 Panels = Mapping[str, Mapping[object, pd.DataFrame]]
 
 
@@ -61,28 +62,36 @@ def _grid(
     keys = list(dict.fromkeys(key for row in by_length for key in row))
     if not keys:
         raise ReportError("nothing to draw: there is no panel")
+    rows = [(source, [(key, row.get(key)) for key in keys]) for source, row in panels.items()]
+    if len(rows) == 1 and len(keys) > MAX_COLUMNS:  # a single long row goes on in the next
+        [(source, line)] = rows
+        rows = [(source, line[start : start + 2]) for start in range(0, len(line), 2)]
+    columns = len(rows[0][1])
     fig, axes = plt.subplots(
-        len(panels),
-        len(keys),
-        figsize=(max(6.4, width * len(keys) + 0.6), height * len(panels) + 0.8),
+        len(rows),
+        columns,
+        figsize=(max(6.4, width * columns + 0.6), height * len(rows) + 0.8),
         squeeze=False,
         layout="constrained",
         **kwargs,
     )
+    for ax in axes.flat:
+        ax.set_axis_off()
 
     def cells() -> Iterator[tuple[Axes, pd.DataFrame]]:
-        for n, (line, (source, row)) in enumerate(zip(axes, panels.items(), strict=True), start=1):
-            shown = [(ax, key) for ax, key in zip(line, keys, strict=True) if key in row]
-            for ax in line:
-                ax.set_axis_off()
-            for ax, key in shown:
+        lowest = {}
+        for (source, line), row in zip(rows, axes, strict=True):
+            label = [source, ylabel] if len(keys) > 1 else [ylabel]
+            for column, (ax, (key, frame)) in enumerate(zip(row, line, strict=False)):
+                if frame is None:
+                    continue
                 ax.set_axis_on()
                 ax.set_title(str(key) if len(keys) > 1 else source)
-                yield ax, row[key]
-                ax.set_xlabel(xlabel if n == len(panels) else "")
-            if shown:
-                label = [source, ylabel] if len(keys) > 1 else [ylabel]
-                shown[0][0].set_ylabel("\n".join(filter(None, label)))
+                yield ax, frame
+                ax.set_ylabel("\n".join(filter(None, label)))
+                label, lowest[column] = [], ax
+        for ax in lowest.values():
+            ax.set_xlabel(xlabel)
 
     return fig, cells()
 
@@ -109,7 +118,7 @@ def curve_figure(
     ----------
     panels : mapping of str to mapping of key to DataFrame
         Source, e.g. ``"Measured, mini-small"``, then key, e.g. ``"8 tasks"``; keys come in the
-        order of the longest row. A frame has the
+        order of the longest row. A single row of many panels is broken. A frame has the
         columns `x`, `y` (a fraction, drawn in per cent), `by`, and, for a band, ``<y>_low`` and
         ``<y>_high``.
     x, y, by : str

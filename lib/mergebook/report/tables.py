@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from html import escape
 from itertools import groupby
 
@@ -183,6 +183,22 @@ def side_by_side(
     return pd.DataFrame(
         {(group, name): texts for group, part in groups.items() for name, texts in part.items()},
         index=pd.Index([get_method(m).title for m in methods], name="Method"),
+    )
+
+
+def folded(title: str, tables: Iterable[HTML]) -> HTML:
+    """Fold tables away under a title that opens them.
+
+    Parameters
+    ----------
+    title : str
+        Shown in any case.
+    tables : iterable of IPython.display.HTML
+        What `html_table` returns.
+    """
+    inner = "\n".join(table.data for table in tables)
+    return HTML(
+        f'<details class="mergebook"><summary>{escape(title)}</summary>\n{inner}\n</details>'
     )
 
 
