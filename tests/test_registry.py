@@ -207,7 +207,8 @@ def test_bad_values_name_method_parameter_and_valid_values(experts, name, params
 def test_values_are_plain_python_afterwards():
     method = mb.get_method("consensus_ta")
     full = method.check(scale=np.float32(0.5), k=np.int64(3), threshold={"one": 1})
-    assert full == {"scale": 0.5, "k": 3, "threshold": {"one": 1.0}}
+    given = {"scale": 0.5, "k": 3, "threshold": {"one": 1.0}}
+    assert full == given | {"shuffled": False, "seed": 0}
     assert [type(full[key]) for key in ("scale", "k")] == [float, int]
     assert type(full["threshold"]["one"]) is float
 
