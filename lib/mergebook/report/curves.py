@@ -88,7 +88,8 @@ def _grid(
                 ax.set_axis_on()
                 ax.set_title(str(key) if len(keys) > 1 else source)
                 yield ax, frame
-                ax.set_ylabel("\n".join(filter(None, label)))
+                pad = 30 if ax.name == "polar" else None  # left of the spokes' names
+                ax.set_ylabel("\n".join(filter(None, label)), labelpad=pad)
                 label, lowest[column] = [], ax
         for ax in lowest.values():
             ax.set_xlabel(xlabel)
