@@ -64,7 +64,7 @@ def agreement(model: MaskedModel, zeros: Zeros = "used") -> pd.Series:
         What to make of entries at which the merged vector is zero. There the rule of the TALL mask
         compares a task's change with a multiple of itself, so that at thresholds below 1 every task
         that changed the weight "uses" it, to no effect. ``"used"`` takes the masks as they are, as
-        the paper's figure does; ``"unused"`` counts these entries as used by no task.
+        the paper's figure seems to; ``"unused"`` counts these entries as used by no task.
 
     Returns
     -------

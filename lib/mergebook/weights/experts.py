@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -102,28 +102,24 @@ class Experts:
             raise CheckpointError(unknown("task", task, self.tasks))
         return self._experts[task]
 
+    def _copy(self, **changes: Any) -> Experts:
+        kept = {
+            "base": self.base,
+            "experts": self._experts,
+            "entries": self.entries,
+            "frozen_extra": self.frozen_extra,
+            "backbone": self.backbone,
+            "progress": self.progress,
+        }
+        return Experts(**kept | changes)
+
     def select(self, tasks: Iterable[str]) -> Experts:
         """The same base with some of the experts, in the order given."""
-        chosen = {task: self.expert(task) for task in tasks}
-        return Experts(
-            self.base,
-            chosen,
-            entries=self.entries,
-            frozen_extra=self.frozen_extra,
-            backbone=self.backbone,
-            progress=self.progress,
-        )
+        return self._copy(experts={task: self.expert(task) for task in tasks})
 
     def counting(self, entries: Entries) -> Experts:
         """The same experts, with methods' shares taken over the trained or all stored entries."""
-        return Experts(
-            self.base,
-            self._experts,
-            entries=entries,
-            frozen_extra=self.frozen_extra,
-            backbone=self.backbone,
-            progress=self.progress,
-        )
+        return self._copy(entries=entries)
 
     def arranged(self, qkv: Qkv) -> Experts:
         """The same experts with query, key and value as one matrix, or as three.
@@ -136,14 +132,8 @@ class Experts:
         qkv : {"fused", "split"}
             One stacked matrix as in open_clip, or three as in Hugging Face's checkpoints.
         """
-        return Experts(
-            Arranged(self.base, qkv),
-            {task: Arranged(expert, qkv) for task, expert in self._experts.items()},
-            entries=self.entries,
-            frozen_extra=self.frozen_extra,
-            backbone=self.backbone,
-            progress=self.progress,
-        )
+        experts = {task: Arranged(expert, qkv) for task, expert in self._experts.items()}
+        return self._copy(base=Arranged(self.base, qkv), experts=experts)
 
     @property
     def num_trained(self) -> int:
