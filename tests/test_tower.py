@@ -53,12 +53,23 @@ def test_every_matrix_is_one_linear_map_and_every_place_is_offered():
     assert places == [*parts, "features"]
 
 
-def test_an_edit_and_a_weight_reach_the_features():
+def test_an_edit_reaches_the_features():
     module = clip.visual_template("mini-small")
     state, x = module.state_dict(), images(module)
     plain = Tower("mini-small")
-    shifted = plain.with_hooks(edit=lambda place, y: y + (place == "blocks.2.attention"))
-    assert not torch.allclose(shifted(state, x), plain(state, x))
+    for place in ("blocks.2.attention", "blocks.2.mlp", "blocks.2", "features"):
+        negated = plain.with_hooks(edit=lambda p, y, place=place: -y if p == place else y)
+        change = negated(state, x) - plain(state, x)
+        assert change.norm() > 0.1 * plain(state, x).norm(), place
+    # A LayerNorm follows every place of a block: the same number added to all channels is lost.
+    shifted = plain.with_hooks(edit=lambda p, y: y + (p == "blocks.2.attention"))
+    torch.testing.assert_close(shifted(state, x), plain(state, x), rtol=1e-3, atol=1e-3)
+
+
+def test_a_gradient_reaches_a_weight():
+    module = clip.visual_template("mini-small")
+    state, x = module.state_dict(), images(module)
+    plain = Tower("mini-small")
     name = "transformer.resblocks.3.attn.in_proj_weight"
     weight = state[name].clone().requires_grad_()
     plain({**state, name: weight}, x).sum().backward()
