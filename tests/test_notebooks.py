@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = find_notebooks(ROOT)
 MAX_CELLS = 13
 MAX_FUNCTION_LINES = 5
+# Notebooks that measure nothing have no seed; what else changes their outputs.
+OTHERWISE = {"tall_masks/reported_numbers": {"num_tasks": [8], "language_tasks": [7]}}
 
 each_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS.values(), ids=NOTEBOOKS)
 
@@ -36,7 +38,7 @@ def test_template(notebook):
     assert len(notebook.cells) <= MAX_CELLS
     tagged = [cell for cell in notebook.cells if "parameters" in cell["metadata"].get("tags", ())]
     assert len(tagged) == 1, "one cell is tagged `parameters`"
-    assert {"seed"} <= set(notebook.parameters)
+    assert "seed" in notebook.parameters or notebook.name in OTHERWISE
     kernel = json.loads(notebook.path.read_text(encoding="utf-8"))["metadata"]["kernelspec"]
     assert kernel["name"] == "python3"
 
@@ -119,10 +121,11 @@ def rerun(smoke_project, tmp_path_factory):
 
 
 @each_notebook
-def test_outputs_follow_the_seed(notebook, smoke_project, rerun):
+def test_outputs_follow_the_parameters(notebook, smoke_project, rerun):
     shown = outputs(smoke_project / "executed" / f"{notebook.name}.ipynb")
     assert shown, "the notebook shows something"
-    assert outputs(rerun(notebook, seed=1) / "executed.ipynb") != shown
+    changes = OTHERWISE.get(notebook.name, {"seed": 1})
+    assert outputs(rerun(notebook, **changes) / "executed.ipynb") != shown
 
 
 @each_notebook

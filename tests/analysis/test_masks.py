@@ -100,9 +100,13 @@ def test_overlap_by_hand_and_by_chance():
     other = masks_of(w=[[1, 0, 1, 0], [0, 0, 0, 0]], v=[[1, 0], [0, 0]])
     found = overlap(one, other)
     # Both: one entry of w and one of v; either: three and one. By chance 2 * 2 / 4 + 1 / 2 in both.
-    assert found.loc["a"].tolist() == pytest.approx([2 / 4, 1.5 / (6 - 1.5)])
-    assert found.loc["b"].tolist() == [0, 0]
+    # With the other task's: nothing of three; and two of w, nothing of v, of five.
+    assert found.loc["a"].tolist() == pytest.approx([2 / 4, 1.5 / (6 - 1.5), 0 / 3])
+    assert found.loc["b"].tolist() == pytest.approx([0, 0, 2 / 5])
     assert overlap(one, one)["jaccard"].tolist() == [1, 1]
+    assert overlap(one, one)["other_tasks"].tolist() == pytest.approx([2 / 5, 2 / 5])
+    single = masks_of(w=[[1, 1, 0, 0]], v=[[1, 0]])
+    assert np.isnan(overlap(single, single).loc["a", "other_tasks"])
     with pytest.raises(ExperimentError, match="no task in common"):
         overlap(one, masks_of(w=[[1, 1, 0, 0]]))
 

@@ -31,6 +31,15 @@ def test_spread_is_that_of_the_mean_of_bernoullis():
     assert high - low == pytest.approx(2 * 1.96 * np.sqrt(variance), rel=0.06)
 
 
+def test_some_tasks_only():
+    part = SCORES.estimate("ties", normalised=True, tasks=["b"])
+    assert part.value == SCORES.per_task("ties", normalised=True)[1]
+    alone = Scores({"fine_tuned": {"b": EXPERT["b"]}, "ties": {"b": MERGED["b"]}}, draws=4000)
+    assert (part - alone.estimate("ties", normalised=True)).interval == (0, 0)
+    with pytest.raises(ExperimentError, match="unknown task 'c'"):
+        SCORES.estimate("ties", tasks=["a", "c"])
+
+
 def test_methods_are_paired():
     twin = Scores({"fine_tuned": EXPERT, "ties": EXPERT})
     assert (twin.estimate("ties") - twin.estimate("fine_tuned")).interval == (0, 0)

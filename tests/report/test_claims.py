@@ -6,6 +6,7 @@ import pytest
 from mergebook.errors import ReportError
 from mergebook.estimate import Estimate, exact
 from mergebook.report import Claim, claims_table, verdict, verdicts
+from mergebook.report.claims import readable, shown
 
 CLAIM = Claim("above", "A is above B", "Table 1")
 HIGH = Estimate(0.02, np.linspace(0.008, 0.032, 401))
@@ -81,6 +82,29 @@ def test_table_shows_estimates_intervals_and_verdicts():
     assert "<td>+2.0 points</td>" in html and "<td>+0.9 to +3.1</td>" in html
     assert "<td>not testable at this scale</td><td>no language model</td>" in html
     assert "<td>+0.25 Gbit</td>" in html
+
+
+def test_table_has_every_comparison_of_a_claim():
+    alone = claims_table([ABOVE]).data
+    assert "<details" not in alone
+    html = claims_table([CLAIM.judge({"A - B": HIGH, "C - D": LOW})]).data
+    folded = html[html.index("<details") :]
+    assert "All 2 comparisons" in folded and CLAIM.statement in folded
+    assert folded.index("A − B") < folded.index("+2.0 points") < folded.index("C − D")
+    assert "<td>holds</td>" in folded and "<td>does not hold</td>" in folded
+    shown = html[: html.index("<details")]
+    assert "C − D" in shown and "A − B" not in shown
+
+
+def test_what_is_compared_reads_well():
+    assert readable("8 tasks: tall_ta - ties") == "8 tasks: TALL Mask + TA − TIES"
+    assert readable("k = 2 - k = 1") == "k = 2 − k = 1"
+    assert [shown(v, "points") for v in (-0.0004, 0.0004, -0.004, 0.01)] == [
+        "0.0",
+        "0.0",
+        "−0.4",
+        "+1.0",
+    ]
 
 
 def test_verdicts_as_data():

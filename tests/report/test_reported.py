@@ -1,9 +1,10 @@
+import numpy as np
 import pandas as pd
 import pytest
 
 from mergebook import paths
 from mergebook.errors import ReportError
-from mergebook.report import reported, reported_main_table, reported_sizes
+from mergebook.report import reported, reported_estimate, reported_main_table, reported_sizes
 
 TABLES = sorted(path.stem for path in (paths.data_dir() / "reported").glob("*.csv"))
 
@@ -44,10 +45,14 @@ def test_the_second_run_agrees_with_itself():
 
 def test_storage_follows_the_closed_formula():
     """Printed storage equals 32 (P' + F), 32 (T P' + F), 32 (2 P' + F) + T P' bits."""
-    sizes = {"ViT-B-32": (87_849_216, 25_599_489), "ViT-L-14": (303_966_208, 38_595_841)}
-    for backbone, (trained, frozen) in sizes.items():
-        for num_tasks in (8, 14, 20):
-            storage = reported_main_table(backbone, num_tasks)["storage_gigabit"]
+    sizes = {
+        ("ViT-B-32", "tall_masks_main"): (87_849_216, 25_599_489),
+        ("ViT-L-14", "tall_masks_main"): (303_966_208, 38_595_841),
+        ("T5-large", "tall_masks_language"): (750_251_008, 32_899_072),
+    }
+    for (backbone, table), (trained, frozen) in sizes.items():
+        for num_tasks in reported_sizes(backbone, table):
+            storage = reported_main_table(backbone, num_tasks, table)["storage_gigabit"]
             tall = 32 * (2 * trained + frozen) + num_tasks * trained
             assert storage["task_arithmetic"] == round(32 * (trained + frozen) / 1e9, 1)
             assert storage["fine_tuned"] == round(32 * (num_tasks * trained + frozen) / 1e9, 1)
@@ -84,3 +89,49 @@ def test_a_file_without_a_column_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "data_dir", lambda: tmp_path)
     with pytest.raises(ReportError, match=r"odd\.csv: no column backbone, num_tasks"):
         reported("odd")
+
+
+CELL = {"method": "tall_ta", "num_tasks": 20, "backbone": "ViT-L-14"}
+
+
+def test_a_number_with_the_error_of_reading_it():
+    cell = reported_estimate("tall_masks_main", **CELL, metric="normalised_accuracy_percent")
+    assert cell.value == pytest.approx(0.989)
+    assert abs(cell.draws - 0.989).max() <= 0.0005  # printed to one decimal of a per cent
+    low, high = cell.interval
+    assert high - low == pytest.approx(0.95 * 0.001, rel=0.05)
+    bits = reported_estimate("tall_masks_main", **CELL, metric="storage_gigabit")
+    assert bits.value == pytest.approx(26.8) and abs(bits.draws - 26.8).max() <= 0.05
+    point = reported_estimate(
+        "tall_masks_consensus_threshold", method="consensus_ta", num_tasks=20, k=1
+    )
+    row = reported("tall_masks_consensus_threshold").query(
+        "method == 'consensus_ta' and num_tasks == 20 and k == 1"
+    )
+    assert abs(point.draws - point.value).max() <= row["uncertainty"].item() / 100
+    finer = reported_estimate(
+        "tsv_rerun", method="zero_shot", num_tasks=8, backbone="ViT-B-32", metric="accuracy_percent"
+    )
+    assert abs(finer.draws - 0.4826).max() <= 0.00005
+
+
+def test_reading_errors_are_shared_by_a_number_and_not_by_two():
+    names = {"metric": "accuracy_percent", "num_tasks": 8, "backbone": "ViT-B-32"}
+    one, again, other = (
+        reported_estimate("tall_masks_main", method=m, **names) for m in ("ties", "ties", "tall_ta")
+    )
+    assert (one - again).interval == (0, 0)
+    errors = [one.draws - one.value, other.draws - other.value]
+    assert abs(np.corrcoef(errors)[0, 1]) < 0.15
+
+
+def test_a_number_must_be_one_and_no_bound():
+    with pytest.raises(ReportError, match=r"tall_masks_main: unknown column 'k'"):
+        reported_estimate("tall_masks_main", k=2)
+    with pytest.raises(ReportError, match=r"3 rows with method='tall_ta', num_tasks=8, backbone"):
+        reported_estimate("tall_masks_main", method="tall_ta", num_tasks=8, backbone="ViT-B-32")
+    with pytest.raises(ReportError, match=r"0 rows with method='nothing'"):
+        reported_estimate("tall_masks_main", method="nothing")
+    bound = {"method": "magnitude_pruning", "metric": "storage_gigabit"}
+    with pytest.raises(ReportError, match="only a bound, >"):
+        reported_estimate("tall_masks_main", num_tasks=8, backbone="ViT-B-32", **bound)

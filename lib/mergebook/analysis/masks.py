@@ -118,6 +118,16 @@ def categories(shares: pd.Series) -> pd.Series:
     )
 
 
+def _jaccard(one: Masks, task: str, other: Masks, second: str) -> float:
+    """Entries in a task's mask and in that of another set, over entries in either."""
+    both = either = 0.0
+    for key in one.shapes:
+        left, right = one.mask(task, key), other.mask(second, key)
+        both += float((left & right).sum())
+        either += float((left | right).sum())
+    return both / either if either else float("nan")
+
+
 def overlap(one: Masks, other: Masks) -> pd.DataFrame:
     """Compare the masks that two sets of experts give for the same tasks.
 
@@ -129,9 +139,10 @@ def overlap(one: Masks, other: Masks) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Indexed by task: ``jaccard``, entries in both masks over entries in either, and ``chance``,
+        Indexed by task: ``jaccard``, entries in both masks over entries in either; ``chance``,
         what it would be on average for masks of the same densities that know nothing of each
-        other, tensor by tensor.
+        other, tensor by tensor; and ``other_tasks``, the mean of ``jaccard`` over all pairs of
+        this task's mask in `one` with another task's in `other` (NaN if there is one task only).
 
     Raises
     ------
@@ -143,16 +154,16 @@ def overlap(one: Masks, other: Masks) -> pd.DataFrame:
         raise ExperimentError("the masks have no task in common, or span different tensors")
     rows = {}
     for task in tasks:
-        both = either = by_chance = total = 0.0
+        by_chance = total = 0.0
         for key in one.shapes:
             left, right = one.mask(task, key), other.mask(task, key)
-            both += float((left & right).sum())
-            either += float((left | right).sum())
             by_chance += float(left.sum()) * float(right.sum()) / max(left.numel(), 1)
             total += float(left.sum()) + float(right.sum())
+        others = [_jaccard(one, task, other, else_) for else_ in tasks if else_ != task]
         rows[task] = {
-            "jaccard": both / either if either else float("nan"),
+            "jaccard": _jaccard(one, task, other, task),
             "chance": by_chance / (total - by_chance) if total else float("nan"),
+            "other_tasks": sum(others) / len(others) if others else float("nan"),
         }
     return pd.DataFrame(rows).T.rename_axis("task")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from zlib import crc32
 
 import numpy as np
@@ -73,12 +73,33 @@ class Scores:
         """Return the mean accuracy over tasks."""
         return float(self.per_task(method, normalised).mean())
 
-    def estimate(self, method: str, normalised: bool = False) -> Estimate:
-        """Return the mean over tasks with its bootstrap draws."""
-        draws = self._samples[:, self._row(method)]
+    def estimate(
+        self, method: str, normalised: bool = False, tasks: Sequence[str] | None = None
+    ) -> Estimate:
+        """Return the mean over tasks with its bootstrap draws.
+
+        Parameters
+        ----------
+        method : str
+        normalised : bool, default False
+            Divide each task's accuracy by that of the reference.
+        tasks : sequence of str, optional
+            Take the mean over these only; all if not given. So a suite and a larger one are
+            compared on the tasks that they share.
+
+        Raises
+        ------
+        ExperimentError
+            If there is no such method or task.
+        """
+        for task in tasks or ():
+            if task not in self.tasks:
+                raise ExperimentError(unknown("task", task, self.tasks))
+        columns = [self.tasks.index(task) for task in tasks or self.tasks]
+        draws = self._samples[:, self._row(method)][:, columns]
         if normalised:
-            draws = draws / self._samples[:, self._row(self.reference)]
-        return Estimate(self.mean(method, normalised), draws.mean(1))
+            draws = draws / self._samples[:, self._row(self.reference)][:, columns]
+        return Estimate(self.per_task(method, normalised)[columns].mean(), draws.mean(1))
 
     def interval(self, method: str, normalised: bool = False) -> tuple[float, float]:
         """Return the 95 % percentile interval of the mean over tasks."""

@@ -26,7 +26,12 @@ from mergebook.report.leaderboard import (
     search_figure,
 )
 from mergebook.report.measured import committed, list_measured, measured
-from mergebook.report.reported import reported, reported_main_table, reported_sizes
+from mergebook.report.reported import (
+    reported,
+    reported_estimate,
+    reported_main_table,
+    reported_sizes,
+)
 from mergebook.report.results import load_results, save_results
 from mergebook.report.style import method_style
 from mergebook.report.tables import folded, html_table, side_by_side
@@ -55,6 +60,7 @@ __all__ = [
     "per_task_heatmap",
     "radar_figure",
     "reported",
+    "reported_estimate",
     "reported_main_table",
     "reported_sizes",
     "sample_sheet",

@@ -8,13 +8,21 @@ import pandas as pd
 from IPython.display import HTML
 
 from mergebook.errors import ReportError
-from mergebook.report.claims import NOT_TESTABLE, Claim, load_claims, shown
+from mergebook.report.claims import NOT_TESTABLE, Claim, load_claims, reported_notebook, shown
 from mergebook.report.measured import committed
 from mergebook.report.results import load_results
-from mergebook.report.tables import html_table
+from mergebook.report.tables import EMPTY, html_table
 
 PAGES = "../../executed"  # the notebooks' pages, seen from a chapter's page
 NOT_JUDGED = "not part of this run"
+OURS = "ours"  # the source of a claim that is not the paper's
+THIS_BUILD = "This build"
+OWN_NUMBERS = "Paper's own numbers"
+
+
+def _title(run: str, row: pd.Series) -> str:
+    """Heading of a committed run's column: the run, and whose verdicts are shown."""
+    return f"{run}: {row['backbone']}, experts {row['seed']}"
 
 
 def verdict_text(claim: Claim, table: pd.DataFrame) -> str:
@@ -36,10 +44,33 @@ def verdict_text(claim: Claim, table: pd.DataFrame) -> str:
     return f"{row['verdict']}: {estimate} ({low} to {high})"
 
 
+def verdict_over_sets(claim: Claim, table: pd.DataFrame) -> str:
+    """A claim's verdict on the first set of experts, and how often each verdict occurs.
+
+    Parameters
+    ----------
+    claim : Claim
+    table : DataFrame
+        Verdicts of one or several sets of experts, one after the other. Those of the first
+        one's backbone are counted.
+    """
+    rows = table[table["key"] == claim.key]
+    if rows.empty:
+        return NOT_JUDGED
+    text = verdict_text(claim, rows)
+    if "backbone" in rows:
+        rows = rows[rows["backbone"] == rows["backbone"].iloc[0]]
+    found = rows.loc[rows["verdict"] != NOT_TESTABLE, "verdict"]
+    if len(found) < 2:
+        return text
+    counts = ", ".join(f"{word} {number}" for word, number in found.value_counts().items())
+    return f"{text}; over {len(found)} sets of experts: {counts}"
+
+
 def verdicts_of_chapter(
     chapter: str, built: Mapping[str, pd.DataFrame] | None = None
 ) -> pd.DataFrame:
-    """Verdicts on a chapter's claims, a column for this build and one for each committed run.
+    """Verdicts on a chapter's claims: on the paper's numbers, of this build, of committed runs.
 
     Parameters
     ----------
@@ -51,7 +82,8 @@ def verdicts_of_chapter(
     Returns
     -------
     DataFrame
-        Texts, indexed by the claims' statements: source, this build, committed runs.
+        Texts, indexed by the claims' statements: source, the verdict on the paper's own numbers
+        where a notebook judges these, this build, committed runs.
 
     Raises
     ------
@@ -60,21 +92,29 @@ def verdicts_of_chapter(
     """
     claims = load_claims(chapter)
     notebooks = sorted({claim.notebook for claim in claims.values() if claim.notebook})
-    built = built or {name: load_results(name, "claims") for name in notebooks}
+    own = reported_notebook(chapter)
+    if built is None:
+        names = notebooks + [own] * bool(own)
+        built = {name: load_results(name, "claims") for name in names}
     runs: dict[str, dict[str, pd.DataFrame]] = {}
     for notebook in notebooks:
         for run, table in committed(notebook, "claims").items():
-            runs.setdefault(run, {})[notebook] = table
+            runs.setdefault(_title(run, table.iloc[0]), {})[notebook] = table
     rows = {}
     for claim in claims.values():
         cells = {"Source": claim.source}
-        for run, tables in {"This build": built, **runs}.items():
-            if claim.untested:
-                cells[run] = f"{NOT_TESTABLE}: {claim.untested}"
-            elif claim.notebook in tables:
-                cells[run] = verdict_text(claim, tables[claim.notebook])
-            else:
-                cells[run] = NOT_JUDGED
+        if own:
+            judged = claim.key in set(built[own]["key"])
+            cells[OWN_NUMBERS] = verdict_text(claim, built[own]) if judged else EMPTY
+        if claim.untested:
+            cells |= dict.fromkeys([THIS_BUILD, *runs], f"{NOT_TESTABLE}: {claim.untested}")
+        else:
+            cells[THIS_BUILD] = verdict_text(claim, built[claim.notebook])
+            for run, tables in runs.items():
+                known = claim.notebook in tables
+                cells[run] = (
+                    verdict_over_sets(claim, tables[claim.notebook]) if known else NOT_JUDGED
+                )
         rows[claim.statement] = cells
     return pd.DataFrame(rows).T.rename_axis("Claim")
 
@@ -90,18 +130,29 @@ def claims_of_runs(notebook: str) -> HTML:
     Returns
     -------
     IPython.display.HTML
-        A row for each claim that the notebook judges, a column for each run, backbone and seed; a
-        sentence where there is no run.
+        A row for each claim that the notebook judges, the paper's and its own, a column for each
+        run, backbone and seed; a sentence where there is no run.
     """
     columns = {}
     for run, frame in committed(notebook, "claims").items():
-        for (backbone, seed), part in frame.groupby(["backbone", "seed"], sort=False):
-            columns[f"{run}: {backbone}, experts {seed}"] = part
+        for backbone in frame["backbone"].unique():
+            for _, part in frame[frame["backbone"] == backbone].groupby("seed"):
+                columns[_title(run, part.iloc[0])] = part
     if not columns:
         return HTML("<p>No run of this notebook is committed.</p>")
     claims = [c for c in load_claims(notebook.split("/")[0]).values() if c.notebook == notebook]
+    known = {claim.key for claim in claims}
+    for row in pd.concat(columns.values()).drop_duplicates("key").itertuples():
+        if row.key not in known and row.source == OURS:
+            claims.append(Claim(row.key, row.statement, row.source, row.unit, notebook))
     texts = pd.DataFrame(
-        {name: [verdict_text(claim, part) for claim in claims] for name, part in columns.items()},
+        {
+            name: [
+                verdict_text(claim, part) if claim.key in set(part["key"]) else NOT_JUDGED
+                for claim in claims
+            ]
+            for name, part in columns.items()
+        },
         index=pd.Index([claim.statement for claim in claims], name="Claim"),
     )
     return html_table(texts, caption="The same claims in the committed runs", words=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pandas as pd
 import yaml
@@ -13,7 +15,8 @@ from IPython.display import HTML
 from mergebook.errors import ReportError, unknown
 from mergebook.estimate import Estimate
 from mergebook.paths import data_dir
-from mergebook.report.tables import EMPTY, html_table
+from mergebook.report.style import title_of
+from mergebook.report.tables import EMPTY, folded, html_table
 
 HOLDS = "holds"
 FAILS = "does not hold"
@@ -53,7 +56,11 @@ def verdict(estimate: float, low: float, high: float) -> str:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A claim with its estimate, 95 % interval (NaN where there is none) and verdict."""
+    """A claim with its estimate, 95 % interval (NaN where there is none) and verdict.
+
+    Where a claim was judged by several comparisons, `note` says which one the numbers are of, and
+    `parts` has a judgement for each.
+    """
 
     claim: Claim
     estimate: float
@@ -61,6 +68,7 @@ class Judgement:
     high: float
     verdict: str
     note: str = ""
+    parts: tuple[Judgement, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,11 +134,20 @@ class Claim:
             judged.append(Judgement(self, part.value, low, high, word, note))
         found = {part.verdict for part in judged}
         overall = next(word for word in (FAILS, INCONCLUSIVE, HOLDS) if word in found)
-        return min((j for j in judged if j.verdict == overall), key=lambda part: part.low)
+        weakest = min((j for j in judged if j.verdict == overall), key=lambda part: part.low)
+        return replace(weakest, parts=tuple(judged))
 
     def not_testable(self, reason: str) -> Judgement:
         """Record that the claim cannot be tested at this scale, and why."""
         return Judgement(self, math.nan, math.nan, math.nan, NOT_TESTABLE, reason)
+
+
+def _described(chapter: str) -> tuple[Path, dict]:
+    folder = data_dir() / "claims"
+    files = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    if chapter not in files:
+        raise ReportError(f"{folder}: {unknown('chapter', chapter, files)}")
+    return files[chapter], yaml.safe_load(files[chapter].read_text(encoding="utf-8"))
 
 
 def load_claims(chapter: str) -> dict[str, Claim]:
@@ -152,19 +169,26 @@ def load_claims(chapter: str) -> dict[str, Claim]:
         If there is no such chapter (lists all), or a claim has neither a notebook nor the reason
         why it is not tested.
     """
-    folder = data_dir() / "claims"
-    files = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-    if chapter not in files:
-        raise ReportError(f"{folder}: {unknown('chapter', chapter, files)}")
-    described = yaml.safe_load(files[chapter].read_text(encoding="utf-8"))
+    path, described = _described(chapter)
     claims = {}
     for key, facts in described["claims"].items():
         facts = dict(facts)
         source = f"{described['name']}, {facts.pop('where')}"
         claims[key] = claim = Claim(key, source=source, **facts)
         if bool(claim.notebook) == bool(claim.untested):
-            raise ReportError(f"{files[chapter]}: claim {key!r} needs `notebook` or `untested`")
+            raise ReportError(f"{path}: claim {key!r} needs `notebook` or `untested`")
     return claims
+
+
+def reported_notebook(chapter: str) -> str | None:
+    """Name of the notebook that judges a chapter's claims on the paper's own numbers, if any.
+
+    Raises
+    ------
+    ReportError
+        If there is no such chapter (lists all).
+    """
+    return _described(chapter)[1].get("reported")
 
 
 def verdicts(judgements: Iterable[Judgement], **where: object) -> pd.DataFrame:
@@ -202,14 +226,35 @@ def verdicts(judgements: Iterable[Judgement], **where: object) -> pd.DataFrame:
 
 
 def shown(value: float, unit: str) -> str:
-    """A statistic as text, with its sign."""
+    """A statistic as text, with its sign; what rounds to zero has none."""
     if math.isnan(value):
         return EMPTY
-    return f"{100 * value:+.1f}" if unit == "points" else f"{value:+.3g}"
+    text = f"{100 * value:+.1f}" if unit == "points" else f"{value:+.3g}"
+    return text.lstrip("+-") if float(text) == 0 else text.replace("-", "−")
+
+
+def readable(note: str) -> str:
+    """What is compared, with methods' titles in place of their names, and minus signs."""
+    words = re.sub(r"[a-z][a-z0-9_]*", lambda name: title_of(name[0]), note)
+    return words.replace(" - ", " − ")
+
+
+def _numbers(judgement: Judgement) -> dict[str, str]:
+    """Estimate, interval and verdict as texts."""
+    unit = judgement.claim.unit
+    known = not math.isnan(judgement.estimate)
+    interval = f"{shown(judgement.low, unit)} to {shown(judgement.high, unit)}"
+    return {
+        "Estimate": f"{shown(judgement.estimate, unit)} {unit}" if known else EMPTY,
+        "95 % interval": interval if known else EMPTY,
+        "Verdict": judgement.verdict,
+    }
 
 
 def claims_table(judgements: Iterable[Judgement], caption: str = "Claims and verdicts") -> HTML:
     """Table of claims: statement, source, estimate, 95 % interval, verdict.
+
+    Below it, to be unfolded, every comparison of the claims that were judged by several.
 
     Parameters
     ----------
@@ -233,20 +278,28 @@ def claims_table(judgements: Iterable[Judgement], caption: str = "Claims and ver
     doubled = sorted({key for key in keys if keys.count(key) > 1})
     if doubled:
         raise ReportError(f"claims listed twice: {', '.join(doubled)}")
-    rows = []
-    for j in judgements:
-        unit = j.claim.unit
-        interval = f"{shown(j.low, unit)} to {shown(j.high, unit)}"
-        rows.append(
-            {
-                "Claim": j.claim.statement,
-                "Source": j.claim.source,
-                "Estimate": EMPTY
-                if math.isnan(j.estimate)
-                else f"{shown(j.estimate, unit)} {unit}",
-                "95 % interval": EMPTY if math.isnan(j.low) else interval,
-                "Verdict": j.verdict,
-                "Compared": j.note,
-            }
+    rows = [
+        {
+            "Claim": j.claim.statement,
+            "Source": j.claim.source,
+            **_numbers(j),
+            "Compared": readable(j.note),
+        }
+        for j in judgements
+    ]
+    table = html_table(pd.DataFrame(rows).set_index("Claim"), caption=caption, words=True)
+    several = [judgement for judgement in judgements if len(judgement.parts) > 1]
+    if not several:
+        return table
+    every = [
+        html_table(
+            pd.DataFrame(
+                [{"Compared": readable(part.note), **_numbers(part)} for part in j.parts]
+            ).set_index("Compared"),
+            caption=j.claim.statement,
+            words=True,
         )
-    return html_table(pd.DataFrame(rows).set_index("Claim"), caption=caption, words=True)
+        for j in several
+    ]
+    number = sum(len(judgement.parts) for judgement in several)
+    return HTML(table.data + folded(f"All {number} comparisons behind these verdicts", every).data)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from itertools import cycle
 
 import matplotlib.pyplot as plt
@@ -13,39 +12,47 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mergebook.errors import MethodError, ReportError
-from mergebook.registry import get_method
+from mergebook.errors import ReportError
+from mergebook.registry import list_methods
 from mergebook.report.style import (
     FALLBACK_COLOURS,
     FALLBACK_MARKERS,
     METHOD_STYLES,
+    OTHER_COLOURS,
     MethodStyle,
     book_style,
+    title_of,
 )
 
 MAX_COLUMNS = 3
 Panels = Mapping[str, Mapping[object, pd.DataFrame]]
 
 
-def title_of(name: object) -> str:
-    """Title of a method, or the name itself if it is none."""
-    with suppress(MethodError):
-        return get_method(str(name)).title
-    return str(name)
-
-
 def _dashes(styles: Mapping[str, MethodStyle]) -> dict[str, str]:
-    """Kind of line for each name: of lines in one colour, all but the first are dashed."""
+    """Kind of line for each name: of methods in one colour, all but the first are dashed.
+
+    What is drawn beside methods and is none, such as a control, is dotted.
+    """
     first = {style.colour: name for name, style in reversed(styles.items())}
-    return {name: "-" if first[style.colour] == name else "--" for name, style in styles.items()}
+    kinds = {n: "-" if first[style.colour] == n else "--" for n, style in styles.items()}
+    methods = set(list_methods()) & styles.keys()
+    return {n: ":" if methods and n not in methods else kind for n, kind in kinds.items()}
 
 
 def _styles(names: list[str]) -> dict[str, MethodStyle]:
-    """A style for each line: a method's own where it has one, else the next that is free."""
+    """A style for each line: a method's own where it has one, else the next that is free.
+
+    What is no method has colours that no method has.
+    """
     taken = {METHOD_STYLES[name].colour for name in names if name in METHOD_STYLES}
     free = [colour for colour in FALLBACK_COLOURS if colour not in taken] or FALLBACK_COLOURS
-    rest = zip(cycle(free), cycle(FALLBACK_MARKERS), strict=False)
-    return {name: METHOD_STYLES.get(name) or MethodStyle(*next(rest)) for name in names}
+    methods = zip(cycle(free), cycle(FALLBACK_MARKERS), strict=False)
+    others = zip(cycle(OTHER_COLOURS), cycle(FALLBACK_MARKERS), strict=False)
+    known = list_methods()
+    return {
+        name: METHOD_STYLES.get(name) or MethodStyle(*next(methods if name in known else others))
+        for name in names
+    }
 
 
 def _grid(
@@ -129,15 +136,15 @@ def curve_figure(
     log : bool, default False
         Whether the horizontal axis is logarithmic.
     share : bool, default True
-        Whether the panels of a row share their vertical axis.
+        Whether the panels of a row share their vertical axis, those of a column the horizontal.
 
     Raises
     ------
     ReportError
         If there is no panel.
     """
-    sharey = "row" if share else "none"
-    fig, cells = _grid(panels, 3.2, 2.7, xlabel, ylabel, sharey=sharey)
+    shared = {"sharey": "row" if share else "none", "sharex": "col" if share else "none"}
+    fig, cells = _grid(panels, 3.2, 2.7, xlabel, ylabel, **shared)
     lines = [
         name for row in panels.values() for frame in row.values() for name in _series(frame, by)
     ]
@@ -153,6 +160,7 @@ def curve_figure(
             if f"{y}_low" in part:
                 low, high = 100 * part[f"{y}_low"], 100 * part[f"{y}_high"]
                 ax.fill_between(part[x], low, high, color=colour, alpha=0.18, lw=0)
+        ax.tick_params(axis="x", labelbottom=True)  # also above panels of the same column
         if log:
             ax.set_xscale("log")
         elif pd.api.types.is_integer_dtype(frame[x]):

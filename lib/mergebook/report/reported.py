@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from zlib import crc32
+
+import numpy as np
 import pandas as pd
 
 from mergebook import paths
 from mergebook.errors import ReportError, unknown
+from mergebook.estimate import Estimate
 
 COLUMNS = (
     "paper",
@@ -118,3 +123,49 @@ def reported_main_table(
             "storage_bound": bounds["storage_gigabit"],
         }
     ).loc[frame["method"].unique()]
+
+
+def reported_estimate(table: str, *, draws: int = 1000, **where: object) -> Estimate:
+    """One number of a paper, as exact as it can be read.
+
+    Parameters
+    ----------
+    table : str
+        Name of the table for `reported`.
+    draws : int
+        Number of draws of the reading error. Two estimates of the same number share them, those
+        of different numbers are independent.
+    **where : object
+        Values of columns that single out one row, e.g. ``method="tall_ta", num_tasks=8``.
+
+    Returns
+    -------
+    Estimate
+        A fraction where the metric is in per cent, else in the metric's unit. Its interval says
+        how exactly the number can be read, half a unit of the last printed digit or the
+        digitised point's `uncertainty` to either side; it says nothing about what the paper's
+        authors would find with other experts or images, for which no numbers are given.
+
+    Raises
+    ------
+    ReportError
+        If the table lacks a column of `where`, not exactly one row matches, or the number is a
+        lower bound.
+    """
+    frame = reported(table)
+    for column in where:
+        if column not in frame:
+            raise ReportError(f"{table}: {unknown('column', column, frame.columns)}")
+    match = frame[(frame[list(where)] == pd.Series(where)).all(axis=1)]
+    asked = ", ".join(f"{column}={value!r}" for column, value in where.items())
+    if len(match) != 1:
+        raise ReportError(f"{table}: {len(match)} rows with {asked}, expected one")
+    row = match.iloc[0]
+    if row["bound"] != "=":
+        raise ReportError(f"{table}: the number with {asked} is only a bound, {row['bound']}")
+    peers = frame.loc[(frame["metric"] == row["metric"]) & (frame["bound"] == "="), "value"]
+    last_digit = min(Decimal(str(value)).normalize().as_tuple().exponent for value in peers)
+    half = 0.5 * 10.0**last_digit if pd.isna(row["uncertainty"]) else row["uncertainty"]
+    errors = np.random.default_rng([crc32(table.encode()), match.index[0]]).uniform(-1, 1, draws)
+    scale = 0.01 if row["metric"].endswith("_percent") else 1.0
+    return Estimate(scale * row["value"], scale * (row["value"] + half * errors))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 import matplotlib as mpl
 from cycler import cycler
+
+from mergebook.errors import MethodError
+from mergebook.registry import get_method
 
 
 class MethodStyle(NamedTuple):
@@ -36,6 +39,8 @@ METHOD_STYLES = {
     "tall_ta": MethodStyle(VERMILION, "D"),
     "tall_ties": MethodStyle(GREEN, "D"),
 }
+# For lines that are no methods, such as sorts of layers: the muted colours of Tol (2021).
+OTHER_COLOURS = ("#882255", "#999933", "#332288", "#44AA99", "#CC6677", "#DDCC77")
 FALLBACK_COLOURS = (SKY, BLUE, GREEN, PURPLE, VERMILION, ORANGE)
 FALLBACK_MARKERS = "PphH<>8d"
 
@@ -85,6 +90,13 @@ def method_style(name: str) -> MethodStyle:
         FALLBACK_COLOURS[code % len(FALLBACK_COLOURS)],
         FALLBACK_MARKERS[code // 7 % len(FALLBACK_MARKERS)],
     )
+
+
+def title_of(name: object) -> str:
+    """Title of a method, or the name itself if it is none."""
+    with suppress(MethodError):
+        return get_method(str(name)).title
+    return str(name)
 
 
 @contextmanager
