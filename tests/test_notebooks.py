@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from pathlib import Path
 
 import nbformat
@@ -41,6 +42,15 @@ def test_template(notebook):
     assert "seed" in notebook.parameters or notebook.name in OTHERWISE
     kernel = json.loads(notebook.path.read_text(encoding="utf-8"))["metadata"]["kernelspec"]
     assert kernel["name"] == "python3"
+
+
+@each_notebook
+def test_the_command_for_a_rerun_changes_something(notebook):
+    commands = re.findall(r"`mergebook run (\S+) --set (\w+)=(\S+)`", notebook.cells[0]["source"])
+    assert len(commands) == 1, "the first cell says how to run the notebook again"
+    name, parameter, value = commands[0]
+    assert name == notebook.name
+    assert parameter in notebook.resolve({parameter: value})
 
 
 @each_notebook

@@ -58,7 +58,7 @@
       heading.append(button);
       button.addEventListener("click", () => sort(table, column, heading));
     });
-    addFilter(table);
+    if (table.tBodies[0].rows.length > 10) addFilter(table); // a short one is seen at a glance
   };
 
   document.addEventListener("DOMContentLoaded", () => {

@@ -231,7 +231,7 @@ def radar_figure(panels: Panels, *, y: str = "accuracy") -> Figure:
         ax.set_xticks(turn[:-1], [task.replace("_", " ") for task in tasks], fontsize=7)
         ax.tick_params(axis="x", pad=6)
         ax.set_ylim(0, 100)
-        ax.set_yticks([25, 50, 75], ["25", "50", "75"], fontsize=7)
+        ax.set_yticks([25, 50, 75, 100], ["25", "50", "75", "100"], fontsize=7)
     names = [title_of(name) for name in handles]
     fig.legend(handles.values(), names, loc="outside lower center", ncols=min(3, len(names)))
     return fig
