@@ -160,11 +160,9 @@ def claims_of_runs(notebook: str) -> HTML:
 
 def verdicts_page(chapter: str) -> str:
     """The table of :func:`verdicts_of_chapter` as a piece of a page, claims linked to notebooks."""
-    links = {
-        claim.statement: f"{PAGES}/{claim.notebook}.html"
-        for claim in load_claims(chapter).values()
-        if claim.notebook
-    }
+    own = reported_notebook(chapter)
+    pages = {claim.statement: claim.notebook or own for claim in load_claims(chapter).values()}
+    links = {statement: f"{PAGES}/{page}.html" for statement, page in pages.items() if page}
     table = verdicts_of_chapter(chapter)
     html = html_table(table, caption="Claims of the paper and verdicts", words=True, links=links)
     return f'```{{raw}} html\n<div class="full-width">\n{html.data}\n</div>\n```\n'

@@ -26,6 +26,6 @@ def glue(name: str, value: str | int | float, form: str = ".1f") -> str:
     str
         The text that was stored.
     """
-    text = format(value, form) if isinstance(value, float) else str(value)
+    text = format(value, form).replace("-", "−") if isinstance(value, float) else str(value)
     myst_nb.glue(name, text, display=False)
     return text
