@@ -8,6 +8,7 @@ from matplotlib.colors import to_hex
 
 from mergebook.errors import ReportError
 from mergebook.report import bar_figure, curve_figure, method_style, radar_figure, weights_figure
+from mergebook.report.style import METHOD_STYLES
 
 LINE = pd.DataFrame(
     {
@@ -112,3 +113,29 @@ def test_weights_as_cells():
     assert dots == [[], [[0.5, 1.5]]]
     with pytest.raises(ReportError, match="one length"):
         weights_figure({"one": [1, 0], "two": [1]})
+
+
+def test_differences_have_a_line_at_zero():
+    below = LINE.assign(accuracy=LINE["accuracy"] - 0.3)
+    [ax] = curve_figure({"Measured": {"8 tasks": below}}, x="k", **LABELS).axes
+    assert [line.get_ydata() for line in ax.lines if set(line.get_ydata()) == {0}] == [[0, 0]]
+    [ax] = curve_figure({"Measured": {"8 tasks": LINE}}, x="k", **LABELS).axes
+    assert len(ax.lines) == 2
+
+
+def test_what_is_no_method_is_told_from_methods():
+    [ax] = curve_figure({"Measured": {"8 tasks": LINE}}, x="k", **LABELS).axes
+    tall, control = ax.lines
+    assert (tall.get_linestyle(), control.get_linestyle()) == ("-", ":")
+    layers = LINE.replace({"method": {"tall_ta": "attention", "control": "MLP"}})
+    [ax] = curve_figure({"": {"": layers}}, x="k", **LABELS).axes
+    assert {line.get_linestyle() for line in ax.lines} == {"-"}
+    colours = {to_hex(line.get_color()) for line in ax.lines}
+    methods = {method_style(name).colour.lower() for name in METHOD_STYLES}
+    assert len(colours) == 2 and not colours & methods
+
+
+def test_panels_of_a_column_share_what_they_are_drawn_against():
+    rows = {"Measured": {"8 tasks": LINE}, "Reported": {"8 tasks": LINE.assign(k=LINE["k"] + 5)}}
+    above, below = curve_figure(rows | {"More": {"14 tasks": LINE}}, x="k", **LABELS).axes[::2][:2]
+    assert above.get_xlim() == below.get_xlim()

@@ -160,6 +160,8 @@ def curve_figure(
             if f"{y}_low" in part:
                 low, high = 100 * part[f"{y}_low"], 100 * part[f"{y}_high"]
                 ax.fill_between(part[x], low, high, color=colour, alpha=0.18, lw=0)
+        if (frame[y] < 0).any():
+            ax.axhline(0, color="#444444", lw=0.8)
         ax.tick_params(axis="x", labelbottom=True)  # also above panels of the same column
         if log:
             ax.set_xscale("log")
