@@ -38,6 +38,8 @@ def test_some_tasks_only():
     assert (part - alone.estimate("ties", normalised=True)).interval == (0, 0)
     with pytest.raises(ExperimentError, match="unknown task 'c'"):
         SCORES.estimate("ties", tasks=["a", "c"])
+    with pytest.raises(ExperimentError, match="at least one task"):
+        SCORES.estimate("ties", tasks=[])
 
 
 def test_methods_are_paired():

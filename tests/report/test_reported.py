@@ -34,6 +34,21 @@ def test_shares_of_entries_sum_to_one_hundred():
     assert sums.between(98, 102).all()
 
 
+def test_figures_repeat_the_table_as_the_readme_says():
+    """Within the reading error for k = 2; up to 2.3 points off for the line over tasks."""
+    keys = ["method", "num_tasks"]
+    table = reported("tall_masks_main").query("backbone == 'ViT-B-32'").set_index(["metric", *keys])
+    table = table.sort_index()
+    votes = reported("tall_masks_consensus_threshold").query("k == 2").set_index(keys)
+    gaps = (votes["value"] - table.loc["accuracy_percent", "value"]).dropna().abs()
+    assert len(gaps) == 6 and (gaps <= votes.loc[gaps.index, "uncertainty"]).all()
+    lines = reported("tall_masks_normacc_vs_num_tasks").set_index(keys)["value"]
+    gaps = (lines - table.loc["normalised_accuracy_percent", "value"]).dropna().abs()
+    assert round(gaps.max(), 1) == 2.3
+    whole = gaps.xs(20, level="num_tasks")
+    assert whole.drop("task_arithmetic").max() < 0.11 < whole["task_arithmetic"]
+
+
 def test_the_second_run_agrees_with_itself():
     """The printed means are those of the released accuracies by task; one cell is 0.05 off."""
     keys = ["backbone", "num_tasks", "method"]

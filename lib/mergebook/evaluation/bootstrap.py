@@ -90,12 +90,15 @@ class Scores:
         Raises
         ------
         ExperimentError
-            If there is no such method or task.
+            If there is no such method or task, or `tasks` is empty.
         """
-        for task in tasks or ():
+        tasks = self.tasks if tasks is None else tasks
+        if not tasks:
+            raise ExperimentError("a mean over tasks needs at least one task")
+        for task in tasks:
             if task not in self.tasks:
                 raise ExperimentError(unknown("task", task, self.tasks))
-        columns = [self.tasks.index(task) for task in tasks or self.tasks]
+        columns = [self.tasks.index(task) for task in tasks]
         draws = self._samples[:, self._row(method)][:, columns]
         if normalised:
             draws = draws / self._samples[:, self._row(self.reference)][:, columns]

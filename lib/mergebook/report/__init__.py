@@ -8,6 +8,7 @@ from mergebook.report.claims import (
     Judgement,
     claims_table,
     load_claims,
+    readable,
     verdict,
     verdicts,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "over_seeds",
     "per_task_heatmap",
     "radar_figure",
+    "readable",
     "reported",
     "reported_estimate",
     "reported_main_table",

@@ -53,13 +53,17 @@ def verdict_over_sets(claim: Claim, table: pd.DataFrame) -> str:
     table : DataFrame
         Verdicts of one or several sets of experts, one after the other. Those of the first
         one's backbone are counted.
+
+    Returns
+    -------
+    str
+        That the claim is not part of the run, if the table does not have it: a run may be older.
     """
     rows = table[table["key"] == claim.key]
     if rows.empty:
         return NOT_JUDGED
     text = verdict_text(claim, rows)
-    if "backbone" in rows:
-        rows = rows[rows["backbone"] == rows["backbone"].iloc[0]]
+    rows = rows[rows["backbone"] == rows["backbone"].iloc[0]]
     found = rows.loc[rows["verdict"] != NOT_TESTABLE, "verdict"]
     if len(found) < 2:
         return text
