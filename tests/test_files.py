@@ -14,11 +14,12 @@ import pytest
 import torch
 
 import mergebook as mb
-from mergebook import clip, registry
 from mergebook.arguments import value_of
 from mergebook.cli import main
 from mergebook.errors import ParameterError
 from mergebook.files import Widened, sha256, suite_calibration
+from mergebook.registry import Parameter, register
+from mergebook.towers import clip
 from mergebook.weights import Experts, checkpoint, save_checkpoint
 
 TASKS = ("a", "b", "c")
@@ -144,7 +145,7 @@ def test_values(text, value):
 
 
 def test_a_choice_is_taken_as_it_is():
-    choice = registry.Parameter("name", "choice", "1", "", choices=("1", "off"))
+    choice = Parameter("name", "choice", "1", "", choices=("1", "off"))
     assert [value_of("name", text, choice) for text in ("1", "off")] == ["1", "off"]
 
 
@@ -405,7 +406,7 @@ def with_images(monkeypatch):
         return plain.start(experts, calibration)
 
     method = replace(plain, name="looks", needs=("images", "labels"), start=look)
-    monkeypatch.setitem(registry._METHODS, "looks", method)
+    monkeypatch.setitem(register._METHODS, "looks", method)
     return given
 
 

@@ -86,7 +86,7 @@ def test_encoder_needs_a_backbone(experts):
 
 
 def test_encoder_asks_for_the_backbone_with_the_weights_of_the_task(experts, monkeypatch):
-    from mergebook import clip
+    from mergebook.towers import clip
 
     monkeypatch.setattr(clip, "visual_encoder", lambda name, state: (name, state))
     merged = mb.merge("tall_ta", experts)

@@ -21,10 +21,10 @@ _EXPORTS = {
     "Suite": "suites",
     "Task": "suites",
     "get_method": "registry",
-    "list_backbones": "clip",
+    "list_backbones": "towers.clip",
     "list_methods": "registry",
     "list_suites": "suites",
-    "load_backbone": "clip",
+    "load_backbone": "towers.clip",
     "load_experts": "training",
     "load_merged": "merged",
     "load_suite": "suites",
@@ -34,11 +34,11 @@ _EXPORTS = {
 }
 _MODULES = (
     "analysis",
-    "clip",
     "compression",
     "evaluation",
     "methods",
     "report",
+    "towers",
     "training",
     "weights",
 )

@@ -12,7 +12,7 @@ import yaml
 from mergebook.errors import ParameterError
 
 if TYPE_CHECKING:
-    from mergebook.parameters import Parameter
+    from mergebook.registry.parameters import Parameter
 
 _PART = r"[^{}\[\],:]+"
 _PER_TASK = re.compile(rf"{_PART}:{_PART}(,{_PART}:{_PART})*")

@@ -15,7 +15,7 @@ from mergebook.errors import CheckpointError, MethodError, unknown
 from mergebook.weights.qkv import Arranged
 
 if TYPE_CHECKING:
-    from mergebook.tower import Tower
+    from mergebook.towers.tower import Tower
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Calibration:
     Attributes
     ----------
     backbone : str
-        Architecture, one of :func:`mergebook.clip.list_backbones`.
+        Architecture, one of :func:`mergebook.towers.clip.list_backbones`.
     inputs : mapping of task to Tensor, float32 [N, 3, S, S]
         Preprocessed images.
     heads : mapping of task to Tensor, float32 [C, D]
@@ -67,7 +67,7 @@ class Calibration:
     @cached_property
     def tower(self) -> Tower:
         """The image tower as a function of its weights."""
-        from mergebook.tower import Tower  # slow to import, and only needed with images
+        from mergebook.towers.tower import Tower  # slow to import, and only needed with images
 
         return Tower(self.backbone)
 
@@ -79,7 +79,7 @@ class Calibration:
         CheckpointError
             If one of the tower's tensors is missing or has another shape (names the first).
         """
-        from mergebook import clip
+        from mergebook.towers import clip
 
         tower: Mapping[str, Tensor] = clip.visual_template(self.backbone).state_dict()
         if any(key.endswith("[q]") for key in base):  # see Experts.arranged

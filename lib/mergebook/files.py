@@ -152,7 +152,7 @@ def suite_calibration(
     suite : str
         What :func:`~mergebook.suites.load_suite` takes.
     backbone : str
-        Architecture of the merged tower, one of :func:`~mergebook.clip.list_backbones`.
+        Architecture of the merged tower, one of :func:`~mergebook.towers.clip.list_backbones`.
     tasks : sequence of str
         Names of the tasks.
     num_images : int, default 256
@@ -163,9 +163,9 @@ def suite_calibration(
     SuiteError, BackboneError
         If suite, task or backbone is unknown, or `num_images` is not positive.
     """
-    from mergebook import clip  # slow to import, and only needed with images
     from mergebook.calibration import Calibration
     from mergebook.suites import load_suite
+    from mergebook.towers import clip  # slow to import, and only needed with images
     from mergebook.training.finetuning import DATA_SEED
 
     chosen, tower = load_suite(suite).select(tasks), clip.load_backbone(backbone)

@@ -5,10 +5,10 @@ import torch
 from torch.nn import functional as F
 
 import mergebook as mb
-from mergebook import clip
 from mergebook.calibration import Calibration
 from mergebook.compression.flex_switch import Gate
 from mergebook.errors import ParameterError
+from mergebook.towers import clip
 from mergebook.weights import Experts
 
 

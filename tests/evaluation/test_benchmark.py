@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import mergebook as mb
-from mergebook import clip
 from mergebook.errors import ExperimentError, ParameterError, SuiteError
+from mergebook.towers import clip
 
 
 @pytest.fixture(scope="module")

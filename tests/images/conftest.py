@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from mergebook import clip
 from mergebook.calibration import Calibration
+from mergebook.towers import clip
 from mergebook.weights import Experts
 
 TASKS = {"one": 3, "two": 4, "three": 2}  # name -> number of classes

@@ -4,16 +4,7 @@ import pytest
 import torch
 
 import mergebook as mb
-from mergebook import clip
-from mergebook.calibration import Calibration
-from mergebook.errors import CheckpointError, ParameterError
-from mergebook.methods.cat import _basis, _mask, _trim
-from mergebook.methods.esm import _polarised
-from mergebook.methods.mats import conjugate_gradients
-from mergebook.methods.regmean import damp
-from mergebook.methods.sens import block_of, prepare_sens
-from mergebook.registry import get_method
-from mergebook.statistics import (
+from mergebook.activations import (
     Seen,
     Tape,
     diagonal_fisher,
@@ -23,7 +14,16 @@ from mergebook.statistics import (
     solve,
     tower_weights,
 )
-from mergebook.tower import Tower
+from mergebook.calibration import Calibration
+from mergebook.errors import CheckpointError, ParameterError
+from mergebook.methods.cat import _basis, _mask, _trim
+from mergebook.methods.esm import _polarised
+from mergebook.methods.mats import conjugate_gradients
+from mergebook.methods.regmean import damp
+from mergebook.methods.sens import block_of, prepare_sens
+from mergebook.registry import get_method
+from mergebook.towers import clip
+from mergebook.towers.tower import Tower
 from mergebook.weights import Experts, Layer
 from mergebook.weights.qkv import restore
 from oracles import statistics as plain

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mergebook as mb
-from mergebook import clip
 from mergebook.calibration import Calibration
 from mergebook.errors import MethodError, ParameterError
 from mergebook.interventions import fitting, intervmerge, surgery
 from mergebook.merged import IntervenedModel
 from mergebook.merged.intervened import FORMS, Editor, Site
-from mergebook.tower import Tower
+from mergebook.towers import clip
+from mergebook.towers.tower import Tower
 from mergebook.weights import Experts
 from strategies import Case, clones
 

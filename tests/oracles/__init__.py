@@ -16,8 +16,8 @@ A method that needs images has an :func:`image_oracle`: it gets the base and the
 dicts of an image tower, a mapping of task to state dict), the calibration, and all parameters of
 the method by keyword, and returns for each task either the weights (a state dict with the trained
 tensors) or the features ``[N, D]`` of that task's calibration images. It may use open_clip's own
-modules (`mergebook.clip.visual_encoder`) and autograd, but neither `mergebook.tower` nor anything
-of the method under test.
+modules (`mergebook.towers.clip.visual_encoder`) and autograd, but neither
+`mergebook.towers.tower` nor anything of the method under test.
 """
 
 from __future__ import annotations

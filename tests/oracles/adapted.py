@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.func import functional_call
 
-from mergebook import clip
+from mergebook.towers import clip
 from oracles import image_oracle
 
 

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import torch
 
-from mergebook import clip
+from mergebook.towers import clip
 from oracles import image_oracle, named_oracle
 
 

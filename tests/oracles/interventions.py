@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mergebook import clip
+from mergebook.towers import clip
 from oracles import image_oracle
 
 BACKBONE = "mini-small"

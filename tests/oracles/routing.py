@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from mergebook import clip
+from mergebook.towers import clip
 from oracles import image_oracle, oracle
 
 BACKBONE = "mini-small"

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from mergebook import clip
+from mergebook.towers import clip
 from oracles import image_oracle
 
 UNSEEN = 1e-8  # share of the largest eigenvalue of E[x x^T]: 1e-4 of the largest singular value

@@ -34,9 +34,9 @@ from fusion_bench.method.ties_merging.ties_merging_utils import (
 from fusion_bench.modelpool import BaseModelPool
 
 import mergebook as mb
+from mergebook.activations import Seen
 from mergebook.methods import fisher
 from mergebook.methods.regmean import regression
-from mergebook.statistics import Seen
 from mergebook.weights import Experts
 from peers.cases import (
     Module,

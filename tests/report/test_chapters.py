@@ -7,7 +7,6 @@ import yaml
 
 from mergebook import paths
 from mergebook.errors import ReportError
-from mergebook.estimate import Estimate
 from mergebook.notebooks import find_notebooks
 from mergebook.report import (
     Claim,
@@ -20,6 +19,7 @@ from mergebook.report import (
 )
 from mergebook.report.chapters import NOT_JUDGED
 from mergebook.report.claims import reported_notebook
+from mergebook.uncertainty import Estimate
 
 CLAIMS = {
     "name": "Someone 2024",

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from mergebook.errors import ReportError
-from mergebook.estimate import Estimate, exact
 from mergebook.report import Claim, claims_table, readable, verdict, verdicts
 from mergebook.report.claims import shown
+from mergebook.uncertainty import Estimate, exact
 
 CLAIM = Claim("above", "A is above B", "Table 1")
 HIGH = Estimate(0.02, np.linspace(0.008, 0.032, 401))

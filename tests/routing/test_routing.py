@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mergebook as mb
-from mergebook import clip
 from mergebook.errors import MethodError, ParameterError
 from mergebook.merged import RoutedModel
 from mergebook.routing import auto_switch, se_merging, twin_merging, wemoe
 from mergebook.routing.mixture import MixedEncoder, MixedTower, Mixture, Parts, routed_by
-from mergebook.tower import Tower
+from mergebook.towers import clip
+from mergebook.towers.tower import Tower
 from mergebook.weights import Experts, sum_tasks
 from oracles.routing import se_features
 from strategies import clones

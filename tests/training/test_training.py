@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import mergebook
-from mergebook import clip
 from mergebook.errors import BackboneError, ExperimentError, SuiteError
 from mergebook.suites import Suite, Task, load_suite
+from mergebook.towers import clip
 from mergebook.training import (
     FinetuneRecipe,
     PretrainRecipe,
@@ -123,7 +123,8 @@ def test_only_code_that_decides_what_an_expert_is_counts(
     package = Path(mergebook.__file__).parent
     for part in ("suites", "training"):
         shutil.copytree(package / part, tmp_path / part)
-    shutil.copy(package / "clip.py", tmp_path)
+    (tmp_path / "towers").mkdir()
+    shutil.copy(package / "towers" / "clip.py", tmp_path / "towers")
     monkeypatch.setattr(mergebook, "__file__", str(tmp_path / "__init__.py"))
     digests = experts_module._sources.__wrapped__  # as it is called first: without its cache
     before = digests(False), digests(True)

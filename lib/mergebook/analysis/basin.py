@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from mergebook import clip
 from mergebook.errors import ExperimentError
 from mergebook.evaluation import Benchmark
+from mergebook.towers import clip
 
 
 def line_scan(bench: Benchmark, points: int = 6, split: str = "test") -> pd.DataFrame:

@@ -1,12 +1,11 @@
 """Evaluation: accuracy, normalised accuracy, search on validation data, intervals, leaderboard."""
 
-from mergebook.estimate import Estimate, exact, mean_of, over_subsets
 from mergebook.evaluation.benchmark import Benchmark, Search
-from mergebook.evaluation.bootstrap import Scores
 from mergebook.evaluation.comparison import Comparison, Entry
 from mergebook.evaluation.leaderboard import Setting, leaderboard
 from mergebook.evaluation.memory import PeakMemory
 from mergebook.evaluation.protocols import compare_masks
+from mergebook.uncertainty import Estimate, Scores, exact, mean_of, over_subsets
 
 __all__ = [
     "Benchmark",

@@ -11,12 +11,12 @@ import pandas as pd
 import torch
 from torch.nn import functional as F
 
-from mergebook import clip
 from mergebook.calibration import Calibration
 from mergebook.errors import ExperimentError, ParameterError
 from mergebook.merged import MergedModel
 from mergebook.registry import get_method
 from mergebook.suites import Suite, load_suite
+from mergebook.towers import clip
 from mergebook.training.experts import load_experts
 from mergebook.training.finetuning import DATA_SEED
 from mergebook.weights import Experts

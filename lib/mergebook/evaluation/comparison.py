@@ -10,8 +10,8 @@ import pandas as pd
 
 from mergebook.errors import ExperimentError
 from mergebook.evaluation.benchmark import Benchmark, Correct, Search
-from mergebook.evaluation.bootstrap import Scores
 from mergebook.storage import Storage
+from mergebook.uncertainty import Scores
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from mergebook.merged.intervened import Editor, Numbers, Site, fresh
 from mergebook.methods.adamerging import learn_coefficients
 from mergebook.methods.ties import elected, prepare_ties
 from mergebook.registry import get_method
-from mergebook.tower import Tower
+from mergebook.towers.tower import Tower
 from mergebook.weights import Experts
 
 # Static merges that an intervention can sit on.

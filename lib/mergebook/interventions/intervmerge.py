@@ -27,7 +27,7 @@ from mergebook.merged import IntervenedModel
 from mergebook.merged.intervened import Site
 from mergebook.methods.ties import elected, prepare_ties
 from mergebook.registry import Range, model_method
-from mergebook.tower import Tower
+from mergebook.towers.tower import Tower
 from mergebook.weights import Experts
 
 Mini = Literal["mini", "mini_efficient", "mini_best_efficient", "mini_multi"]

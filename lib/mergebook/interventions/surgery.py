@@ -12,7 +12,7 @@ from mergebook.interventions.fitting import SCALES, Merge, fit, shared_merge, st
 from mergebook.merged import IntervenedModel
 from mergebook.merged.intervened import Site
 from mergebook.registry import Range, model_method
-from mergebook.tower import Tower
+from mergebook.towers.tower import Tower
 from mergebook.weights import Experts
 
 

@@ -93,7 +93,7 @@ class MergedModel(ABC):
                 "the backbone is not known: name it in the base's metadata, "
                 "in Experts(..., backbone=...), or set .backbone"
             )
-        from mergebook import clip  # only needed here, and it is slow to import
+        from mergebook.towers import clip  # only needed here, and it is slow to import
 
         return clip.visual_encoder(self.backbone, weights)
 

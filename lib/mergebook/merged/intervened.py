@@ -77,7 +77,7 @@ class Site:
     Attributes
     ----------
     place : str
-        A place of :class:`mergebook.tower.Tower`, such as ``"blocks.3.attention"``.
+        A place of :class:`mergebook.towers.tower.Tower`, such as ``"blocks.3.attention"``.
     form : str
         One of :data:`FORMS`.
     tokens : {"class", "all"}
@@ -104,7 +104,7 @@ class Site:
 
 
 class Editor:
-    """The edits of all sites, as the `edit` hook of a :class:`mergebook.tower.Tower`.
+    """The edits of all sites, as the `edit` hook of a :class:`mergebook.towers.tower.Tower`.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ class IntervenedModel(MergedModel):
         self._check_task(task)
         if self.backbone is None:  # the complaint of a model without interventions
             return super().encoder(task)
-        from mergebook.tower import Tower  # only needed here, and it is slow to import
+        from mergebook.towers.tower import Tower  # only needed here, and it is slow to import
 
         row = self.tasks.index(task)
         own = [fresh({k: v[row] for k, v in numbers.items()}) for numbers in self.numbers]

@@ -8,9 +8,9 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from mergebook.activations import SEEN, Seen, seen_inputs
 from mergebook.calibration import Calibration
 from mergebook.registry import Range, merge_method
-from mergebook.statistics import SEEN, Seen, seen_inputs
 from mergebook.weights import Experts, Layer
 
 

@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
+from mergebook.activations import SEEN, Seen, seen_inputs
 from mergebook.calibration import Calibration
 from mergebook.methods.tsv import tsv_vector
 from mergebook.registry import Range, merge_method
-from mergebook.statistics import SEEN, Seen, seen_inputs
 from mergebook.weights import Experts, Layer
 from mergebook.weights.spectral import triplets
 

@@ -7,9 +7,10 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from mergebook.activations import Estimate, diagonal_fisher
 from mergebook.calibration import Calibration
 from mergebook.registry import Range, merge_method
-from mergebook.statistics import Estimate, diagonal_fisher, tower_weights
+from mergebook.towers.tape import tower_weights
 from mergebook.weights import Experts, Layer
 
 # Tensor -> sum over tasks of the weighted task vectors, and of the weights.

@@ -7,9 +7,9 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from mergebook.activations import seen_inputs, solve
 from mergebook.calibration import Calibration
 from mergebook.registry import Range, merge_method
-from mergebook.statistics import seen_inputs, solve
 from mergebook.weights import Experts, Layer
 
 

@@ -8,10 +8,11 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
+from mergebook.activations import output_moments, seen_inputs
 from mergebook.calibration import Calibration
 from mergebook.methods.regmean import damp
 from mergebook.registry import Range, merge_method
-from mergebook.statistics import output_moments, seen_inputs, tower_weights
+from mergebook.towers.tape import tower_weights
 from mergebook.weights import Experts, Layer
 
 Objective = Literal["covariance", "fisher"]

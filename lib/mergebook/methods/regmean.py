@@ -7,9 +7,9 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from mergebook.activations import Seen, seen_inputs, solve
 from mergebook.calibration import Calibration
 from mergebook.registry import Range, merge_method
-from mergebook.statistics import Seen, seen_inputs, solve
 from mergebook.weights import Experts, Layer
 
 FACTORS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 1.0)

@@ -7,13 +7,13 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from mergebook.activations import output_gradients
 from mergebook.adaptation import entropy
 from mergebook.calibration import Calibration
 from mergebook.errors import MethodError
 from mergebook.registry import Range, merge_method
-from mergebook.statistics import Tape, output_gradients, tower_weights
-from mergebook.statistics.tape import BATCH
-from mergebook.tower import Weights
+from mergebook.towers.tape import BATCH, Tape, tower_weights
+from mergebook.towers.tower import Weights
 from mergebook.weights import Experts, Layer, sum_tasks
 
 

@@ -13,10 +13,10 @@ import yaml
 from IPython.display import HTML
 
 from mergebook.errors import ReportError, unknown
-from mergebook.estimate import Estimate
 from mergebook.paths import data_dir
 from mergebook.report.style import title_of
 from mergebook.report.tables import EMPTY, folded, html_table
+from mergebook.uncertainty import Estimate
 
 HOLDS = "holds"
 FAILS = "does not hold"

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mergebook import paths
 from mergebook.errors import ReportError, unknown
-from mergebook.estimate import Estimate
+from mergebook.uncertainty import Estimate
 
 COLUMNS = (
     "paper",

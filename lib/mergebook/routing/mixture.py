@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from mergebook.merged.intervened import fresh
 from mergebook.merged.routed import RoutedModel
-from mergebook.tower import Tower, Weights
+from mergebook.towers.tower import Tower, Weights
 
 # Numbers of one tensor that a pass may mix for all its images: what fits into a processor's cache.
 LARGEST = 2**20
@@ -65,7 +65,7 @@ class MixedTower(Tower):
     Parameters
     ----------
     backbone : str
-        One of :func:`mergebook.clip.list_backbones`.
+        One of :func:`mergebook.towers.clip.list_backbones`.
     """
 
     def __init__(self, backbone: str):

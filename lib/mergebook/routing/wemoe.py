@@ -16,7 +16,7 @@ from mergebook.merged import MergedModel, RoutedModel, SparseModel, TaskModels
 from mergebook.merged.intervened import fresh
 from mergebook.registry import Range, model_method
 from mergebook.routing.mixture import MixedTower, Mixture, Parts, builds
-from mergebook.tower import Weights
+from mergebook.towers.tower import Weights
 from mergebook.weights import Experts, Layer
 
 Depth = Literal[0, 1, 2]
@@ -65,7 +65,7 @@ class BlockRoutedTower(MixedTower):
     Parameters
     ----------
     backbone : str
-        One of :func:`mergebook.clip.list_backbones`.
+        One of :func:`mergebook.towers.clip.list_backbones`.
     vectors : mapping of str to Tensor
         ``[T, *s]`` of the MLPs' tensors.
     numbers : mapping of str to Tensor

@@ -17,10 +17,10 @@ import torch
 from tqdm import tqdm
 
 import mergebook
-from mergebook import clip
 from mergebook.errors import CheckpointError, ExperimentError
 from mergebook.paths import assets_dir, checkpoints_dir
 from mergebook.suites import Suite, Task, load_suite
+from mergebook.towers import clip
 from mergebook.training.finetuning import FinetuneRecipe, finetune
 from mergebook.weights import Checkpoint, Experts, save_checkpoint
 
@@ -57,7 +57,7 @@ def _sources(stored: bool) -> str:
     (their descriptions count through their fingerprint).
     """
     package = Path(mergebook.__file__).parent
-    files = [package / "clip.py", package / "suites" / "base.py"]
+    files = [package / "towers" / "clip.py", package / "suites" / "base.py"]
     files += [package / "training" / name for name in ("finetuning.py", "loop.py")]
     suites = package / "suites"
     reading = [suites / "stored.py", suites / "splits.py"]

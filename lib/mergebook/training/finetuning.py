@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mergebook import clip
 from mergebook.errors import ExperimentError
 from mergebook.suites import Task
+from mergebook.towers import clip
 from mergebook.training.loop import cosine, jitter
 
 DATA_SEED = 0  # experts of all seeds share train, validation and test images, so none can leak

@@ -12,10 +12,10 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from mergebook import clip
 from mergebook.errors import BackboneError, unknown
 from mergebook.paths import assets_dir, checkpoints_dir
 from mergebook.suites.mini.world import TEMPLATES, render_world
+from mergebook.towers import clip
 from mergebook.training.loop import cosine, jitter
 from mergebook.weights import save_checkpoint
 

@@ -10,13 +10,14 @@ import mergebook as mb
 from mergebook import registry
 from mergebook.errors import MethodError, ParameterError
 from mergebook.registry import PerTask, Range, merge_method, model_method
+from mergebook.registry import register as catalogue
 from mergebook.weights import Experts
 
 
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch):
     """Methods that a test registers are gone after it."""
-    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+    monkeypatch.setattr(catalogue, "_METHODS", dict(catalogue._METHODS))
 
 
 @pytest.fixture

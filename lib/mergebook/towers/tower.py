@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mergebook import clip
 from mergebook.errors import BackboneError
+from mergebook.towers import clip
 
 Weights = Mapping[str, Tensor]
 Edit = Callable[[str, Tensor], Tensor]
@@ -36,7 +36,7 @@ class Tower:
     Parameters
     ----------
     backbone : str
-        One of :func:`mergebook.clip.list_backbones`.
+        One of :func:`mergebook.towers.clip.list_backbones`.
     linear : callable, optional
         ``linear(key, x, weight, bias) -> y`` computes each linear map in place of ``F.linear``:
         `key` is the weight's name in the state dict, `x` is ``[N, L, in]`` (``[N, in]`` for

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mergebook.calibration import Calibration
 from mergebook.errors import CheckpointError
-from mergebook.statistics.tape import BATCH, Kind, Stage, Tape, as_stored, tower_weights
-from mergebook.tower import Weights
+from mergebook.towers.tape import BATCH, Kind, Stage, Tape, as_stored, tower_weights
+from mergebook.towers.tower import Weights
 from mergebook.weights import Experts, Layer
 from mergebook.weights.qkv import restore
 

@@ -18,8 +18,8 @@ from torch import Tensor
 from mergebook.calibration import Calibration
 from mergebook.errors import MethodError, unknown
 from mergebook.merged import MergedModel, SharedModel
-from mergebook.method import Method, Need, Run, Status
-from mergebook.parameters import Parameter, PerTask, Range, read_parameters
+from mergebook.registry.method import Method, Need, Run, Status
+from mergebook.registry.parameters import Parameter, PerTask, Range, read_parameters
 from mergebook.weights import Experts
 
 __all__ = [

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from mergebook import clip
 from mergebook.errors import BackboneError, CheckpointError
 from mergebook.suites import load_suite
+from mergebook.towers import clip
 from mergebook.weights import save_checkpoint
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from mergebook import clip
-from mergebook.tower import Tower
+from mergebook.towers import clip
+from mergebook.towers.tower import Tower
 
 BACKBONES = ("mini-small", "ViT-B-32")
 

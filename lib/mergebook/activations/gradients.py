@@ -11,8 +11,8 @@ from torch import Tensor
 
 from mergebook.calibration import Calibration
 from mergebook.errors import MethodError
-from mergebook.statistics.tape import BATCH, Tap, Tape
-from mergebook.tower import Weights
+from mergebook.towers.tape import BATCH, Tap, Tape
+from mergebook.towers.tower import Weights
 
 Estimate = Literal["exact", "batched"]
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from mergebook.calibration import Calibration
 from mergebook.errors import MethodError, ParameterError, unknown
 from mergebook.merged import MergedModel, sign_off
-from mergebook.parameters import Parameter
+from mergebook.registry.parameters import Parameter
 from mergebook.weights import Experts
 
 Need = Literal["images", "labels"]

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mergebook.calibration import Calibration
-from mergebook.tower import Tower, Weights
+from mergebook.towers.tower import Tower, Weights
 from mergebook.weights import Experts
 from mergebook.weights.qkv import Arranged
 
@@ -47,7 +47,7 @@ class Tape(Tower):
     Parameters
     ----------
     backbone : str
-        One of :func:`mergebook.clip.list_backbones`.
+        One of :func:`mergebook.towers.clip.list_backbones`.
 
     Attributes
     ----------
