@@ -1,6 +1,6 @@
 """Merged models: what a method returns, one kind of storage a module."""
 
-from mergebook.merged.base import MergedModel, load_merged, sign_off
+from mergebook.merged.base import MergedModel, Told, load_merged, sign_off
 from mergebook.merged.factored import FactoredModel
 from mergebook.merged.intervened import IntervenedModel
 from mergebook.merged.low_rank import LowRankModel
@@ -29,6 +29,7 @@ __all__ = [
     "SparseModel",
     "SwitchedModel",
     "TaskModels",
+    "Told",
     "load_merged",
     "rebuilt_experts",
     "sign_off",

@@ -7,7 +7,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -21,11 +21,18 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+Told = Literal["no", "yes", "guessed"]
+
+
 class MergedModel(ABC):
     """A solution for T tasks; each way of storing one is a subclass.
 
     Attributes
     ----------
+    told : {"no", "yes", "guessed"}
+        Whether the encoder must be told an image's task: one encoder serves all tasks; there is one
+        for each, to be asked for by name; or one encoder guesses the task from the image. (The
+        classes to choose among, so the head, are given in all three cases.)
     tasks : tuple of str
         The tasks it serves.
     sizes : Sizes
@@ -37,6 +44,7 @@ class MergedModel(ABC):
     """
 
     kind: ClassVar[str]  # the name in files
+    told: ClassVar[Told] = "yes"
     kinds: ClassVar[dict[str, type[MergedModel]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any):

@@ -49,6 +49,7 @@ class RoutedModel(MergedModel):
     """
 
     kind = "routed"
+    told = "guessed"
 
     def __init__(
         self,

@@ -28,6 +28,7 @@ class SharedModel(MergedModel):
     """
 
     kind = "shared"
+    told = "no"
 
     def __init__(self, tasks: tuple[str, ...], sizes: Sizes, weights: Mapping[str, Tensor]):
         super().__init__(tasks, sizes)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mergebook.adaptation import Combination, entropy_of_all_tasks, minimise
 from mergebook.calibration import Calibration
-from mergebook.merged import MergedModel, SharedModel
+from mergebook.merged import SharedModel
 from mergebook.registry import Range, model_method
 from mergebook.weights import Experts
 
@@ -106,7 +106,7 @@ def adamerging_task(
     batch_size: Annotated[int, Range(1)] = 16,
     batches: Annotated[int, Range(1)] = 2,
     seed: Annotated[int, Range(0)] = 0,
-) -> MergedModel:
+) -> SharedModel:
     r"""Task arithmetic with one coefficient per task, learned on unlabelled images.
 
     :math:`\theta = \theta_0 + \sum_t \lambda_t \tau_t` with the T coefficients that minimise the
@@ -167,7 +167,7 @@ def adamerging_layer(
     batch_size: Annotated[int, Range(1)] = 16,
     batches: Annotated[int, Range(1)] = 2,
     seed: Annotated[int, Range(0)] = 0,
-) -> MergedModel:
+) -> SharedModel:
     r"""Task arithmetic with one coefficient per task and tensor, learned on unlabelled images.
 
     .. math:: \theta^l = \theta_0^l + \sum_t \lambda_t^l \tau_t^l, \qquad

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from mergebook.adaptation import Combination
 from mergebook.calibration import Calibration
-from mergebook.merged import MergedModel
+from mergebook.merged import SharedModel
 from mergebook.methods.adamerging import INITS, Clamp, merge_learned
 from mergebook.methods.ties import elected, prepare_ties
 from mergebook.registry import Range, model_method
@@ -40,7 +40,7 @@ def adamerging_task_pp(
     batch_size: Annotated[int, Range(1)] = 16,
     batches: Annotated[int, Range(1)] = 2,
     seed: Annotated[int, Range(0)] = 0,
-) -> MergedModel:
+) -> SharedModel:
     r"""Trimmed task vectors with one coefficient per task, learned on unlabelled images.
 
     :math:`\theta = \theta_0 + \sum_t \lambda_t \tilde\tau_t` with the trimmed vectors of
@@ -108,7 +108,7 @@ def adamerging_layer_pp(
     batch_size: Annotated[int, Range(1)] = 16,
     batches: Annotated[int, Range(1)] = 2,
     seed: Annotated[int, Range(0)] = 0,
-) -> MergedModel:
+) -> SharedModel:
     r"""Trimmed task vectors with one coefficient per task and tensor, learned on unlabelled images.
 
     :math:`\theta^l = \theta_0^l + \sum_t \lambda_t^l \tilde\tau_t^l`, where :math:`\tilde\tau_t`

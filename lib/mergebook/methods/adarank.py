@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mergebook.adaptation import entropy_of_all_tasks, frozen_weights, minimise
 from mergebook.calibration import Calibration
-from mergebook.merged import MergedModel, SharedModel
+from mergebook.merged import SharedModel
 from mergebook.methods.adamerging import INITS
 from mergebook.methods.cart_adamerging import CENTRED_INITS
 from mergebook.registry import Qkv, Range, model_method
@@ -178,7 +178,7 @@ def adarank(
     lr: Annotated[float, Range(0, 1)] = 3e-3,
     batch_size: Annotated[int, Range(1)] = 16,
     seed: Annotated[int, Range(0)] = 0,
-) -> MergedModel:
+) -> SharedModel:
     r"""Task arithmetic with learned masks on the singular components of the task vectors.
 
     With :math:`\tau_t^l = U_t^l \Sigma_t^l V_t^{l\top}` for the matrices of attention and MLPs,
@@ -261,7 +261,7 @@ def cart_adarank(
     lr: Annotated[float, Range(0, 1)] = 3e-3,
     batch_size: Annotated[int, Range(1)] = 16,
     seed: Annotated[int, Range(0)] = 0,
-) -> MergedModel:
+) -> SharedModel:
     r"""AdaRank around the average: learned masks on the components of centred task vectors.
 
     As :data:`adarank` with :math:`\theta_{avg} = \frac1T \sum_t \theta_t` in place of

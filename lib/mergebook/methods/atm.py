@@ -8,7 +8,7 @@ import torch
 
 from mergebook.adaptation import Optimizer
 from mergebook.calibration import Calibration
-from mergebook.merged import MergedModel, SharedModel
+from mergebook.merged import SharedModel
 from mergebook.methods.multitask import labelled_batches, tune
 from mergebook.registry import Range, model_method
 from mergebook.weights import Experts
@@ -37,7 +37,7 @@ def atm(
     batch_size: Annotated[int, Range(1)] = 16,
     optimizer: Optimizer = "adamw",
     seed: Annotated[int, Range(0)] = 0,
-) -> MergedModel:
+) -> SharedModel:
     r"""Fine-tune a little on each task, merge, and start again from the merged model.
 
     Rounds k = 0, 1, ...: from :math:`\theta^{(k)}` fine-tune briefly on each task, with the frozen

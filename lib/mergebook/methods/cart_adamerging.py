@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mergebook.adaptation import Combination
 from mergebook.calibration import Calibration
-from mergebook.merged import MergedModel, SharedModel
+from mergebook.merged import SharedModel
 from mergebook.methods.adamerging import learn_coefficients
 from mergebook.methods.cart import centred
 from mergebook.registry import Qkv, Range, model_method
@@ -41,7 +41,7 @@ def cart_adamerging(
     lr: Annotated[float, Range(0, 1)] = 3e-2,
     batch_size: Annotated[int, Range(1)] = 16,
     seed: Annotated[int, Range(0)] = 0,
-) -> MergedModel:
+) -> SharedModel:
     r"""CART with one coefficient per task and tensor, learned on unlabelled images.
 
     .. math:: \theta^l = \theta_{avg}^l

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from mergebook.adaptation import Optimizer, minimise, scores
 from mergebook.calibration import Calibration
-from mergebook.merged import MergedModel, SharedModel
+from mergebook.merged import SharedModel
 from mergebook.registry import Range, model_method
 from mergebook.weights import Experts
 
@@ -120,7 +120,7 @@ def multitask(
     batch_size: Annotated[int, Range(1)] = 16,
     optimizer: Optimizer = "adamw",
     seed: Annotated[int, Range(0)] = 0,
-) -> MergedModel:
+) -> SharedModel:
     r"""Fine-tune the base on the labelled images of all tasks together.
 
     .. math:: \min_\theta \frac1T \sum_t \frac1{|D_t|} \sum_{(x, y) \in D_t}

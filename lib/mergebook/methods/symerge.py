@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from mergebook.adaptation import Combination, features, minimise, scores
 from mergebook.calibration import Calibration
-from mergebook.merged import HeadedModel, MergedModel, SharedModel
+from mergebook.merged import HeadedModel, SharedModel
 from mergebook.methods.adamerging import Clamp, clamped
 from mergebook.registry import Range, model_method
 from mergebook.weights import Experts
@@ -76,7 +76,7 @@ def symerge(
     lr: Annotated[float, Range(0, 1)] = 3e-2,
     batch_size: Annotated[int, Range(1)] = 32,
     seed: Annotated[int, Range(0)] = 0,
-) -> MergedModel:
+) -> HeadedModel:
     r"""Learn coefficients per layer and a head per task from the labels that the experts give.
 
     Weights are :math:`\theta^l = \theta_0^l + \sum_t \lambda_t^l \tau_t^l`, as in

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from mergebook.calibration import Calibration
 from mergebook.errors import MethodError, ParameterError, unknown
-from mergebook.merged import MergedModel, sign_off
+from mergebook.merged import MergedModel, Told, sign_off
 from mergebook.registry.parameters import Parameter
 from mergebook.weights import Experts
 
@@ -34,6 +34,9 @@ class Method:
         incomplete description; a counterpart of ours for image encoders; or common knowledge.
     needs : tuple of {"images", "labels"}
         What it needs beyond weights: unlabelled images, and their labels.
+    told : {"no", "yes", "guessed"}
+        Whether an encoder must be told the task of an image, see
+        :class:`~mergebook.merged.MergedModel`.
     symmetric : bool
         Whether the order of the experts is irrelevant.
     parameters : tuple of Parameter
@@ -55,6 +58,7 @@ class Method:
     paper: str | None
     status: Status
     needs: tuple[Need, ...]
+    told: Told
     symmetric: bool
     parameters: tuple[Parameter, ...]
     grid: Mapping[str, tuple[Any, ...]]

@@ -11,13 +11,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Any, Literal, get_args
+from inspect import isclass
+from typing import Any, Literal, get_args, get_type_hints
 
 from torch import Tensor
 
 from mergebook.calibration import Calibration
 from mergebook.errors import MethodError, unknown
-from mergebook.merged import MergedModel, SharedModel
+from mergebook.merged import MergedModel, SharedModel, Told
 from mergebook.registry.method import Method, Need, Run, Status
 from mergebook.registry.parameters import Parameter, PerTask, Range, read_parameters
 from mergebook.weights import Experts
@@ -140,6 +141,7 @@ def merge_method(
             status=status,
             symmetric=symmetric,
             needs=needs,
+            told=SharedModel.told,
             grid=grid or {},
         )
 
@@ -161,6 +163,7 @@ def model_method(
 
     The function takes the :class:`~mergebook.weights.Experts` (then the
     :class:`~mergebook.calibration.Calibration`, if it needs images) and its parameters by keyword.
+    Its return annotation names the kind, which says whether the model is told the task.
     Parameters and errors are those of :func:`merge_method`.
     """
 
@@ -180,10 +183,22 @@ def model_method(
             status=status,
             symmetric=symmetric,
             needs=needs,
+            told=_told(function),
             grid=grid or {},
         )
 
     return register
+
+
+def _told(function: Callable[..., MergedModel]) -> Told:
+    """Whether what a function returns is told the task: a fact of its declared kind."""
+    kind = get_type_hints(function).get("return")
+    if not (isclass(kind) and issubclass(kind, MergedModel) and kind is not MergedModel):
+        raise MethodError(
+            f"{function.__name__}: declare the kind of MergedModel that it returns, "
+            f"such as `-> SharedModel`; it says whether the model is told the task"
+        )
+    return kind.told
 
 
 def _qkv(default: Qkv) -> Parameter:
