@@ -130,7 +130,7 @@ def test_a_touched_file_changes_nothing(built):
     [
         ("book/index.md", {"book"}),
         ("book/new_page.md", {"book"}),
-        ("lib/mergebook/cli.py", set()),
+        ("lib/mergebook/cli/merging.py", set()),
         ("lib/mergebook/methods/ties.py", {MERGES, PLOTS, "inserts", "book"}),
         ("lib/mergebook/methods/new.py", {MERGES, PLOTS, "inserts", "book"}),
         ("lib/mergebook/training/pretraining.py", {MERGES, PLOTS, "inserts", "book"}),

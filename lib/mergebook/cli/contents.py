@@ -1,4 +1,4 @@
-"""Say what a checkpoint or a merged model holds: what `mergebook inspect` does."""
+"""What a checkpoint or a merged model holds, as text."""
 
 from __future__ import annotations
 

@@ -14,10 +14,10 @@ import pytest
 import torch
 
 import mergebook as mb
-from mergebook.arguments import value_of
 from mergebook.cli import main
+from mergebook.cli.arguments import value_of
+from mergebook.cli.files import Widened, sha256, suite_calibration
 from mergebook.errors import ParameterError
-from mergebook.files import Widened, sha256, suite_calibration
 from mergebook.registry import Parameter, register
 from mergebook.towers import clip
 from mergebook.weights import Experts, checkpoint, save_checkpoint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from collections.abc import Sequence
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
 
 _PART = r"[^{}\[\],:]+"
 _PER_TASK = re.compile(rf"{_PART}:{_PART}(,{_PART}:{_PART})*")
+
+
+def add_settings(command: argparse.ArgumentParser, meaning: str) -> None:
+    """Give a command the option ``--set NAME=VALUE``, once or more."""
+    command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=meaning)
+
+
+def add_jobs(command: argparse.ArgumentParser) -> None:
+    """Give a command the option ``--jobs``."""
+    command.add_argument("--jobs", type=int, help="processes (default: one for each core)")
 
 
 def pairs(option: str, form: str, texts: Sequence[str]) -> dict[str, str]:
