@@ -129,7 +129,7 @@ class Combination:
         qkv: Qkv | None = None,
     ):
         view = experts.arranged(qkv) if qkv else experts
-        self.names, self.tasks, self.dtype = view.keys(), experts.tasks, experts.dtype
+        self.names, self.tasks, self.dtype = view.trained, experts.tasks, experts.dtype
         self._base = experts.base
         self._frozen = frozen_weights(view)
         self._parts = [parts(layer) for layer in view]
@@ -145,7 +145,7 @@ class Combination:
 
 def frozen_weights(experts: Experts) -> dict[str, Tensor]:
     """Tensors of the base that no expert changed, in the type of the arithmetic."""
-    trained = set(experts.keys())
+    trained = set(experts.trained)
     return {key: experts.base[key].to(experts.dtype) for key in experts.base if key not in trained}
 
 

@@ -126,11 +126,11 @@ def test_storage_is_that_of_the_streams_and_two_knobs_per_tensor_and_task(world)
     one, two = (
         mb.merge("flex_switch", experts, calibration, steps=0, bits=bits) for bits in (1, 2)
     )
-    knobs = 32 * len(experts.keys()) * 2
+    knobs = 32 * len(experts.trained) * 2
     kept = sum(count.kept for count in one.counts("moved").values())
     assert two.storage().bits - one.storage().bits == kept + knobs
     streams = sum(8 * len(x) for own in one.streams.values() for x in own.values())
-    padding = 8 * 2 * len(experts.keys())
+    padding = 8 * 2 * len(experts.trained)
     trained = 32 * one.sizes.num_trained
     assert streams - padding < one.storage().bits - trained - knobs <= streams
 

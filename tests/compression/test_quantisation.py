@@ -107,7 +107,7 @@ def test_error_correction_leaves_only_the_error_of_the_offsets(case, bits):
 def test_whole_weights_can_be_quantised_and_need_no_base(case):
     loaded = case.load()
     merged = mb.merge("tvq", loaded, bits=8, target="expert")
-    assert not set(merged.base) & set(loaded.keys())
+    assert not set(merged.base) & set(loaded.trained)
     for task in loaded.tasks:
         state = merged.state_dict(task)
         for key in merged.table:

@@ -62,7 +62,7 @@ def test_ties_masks_compare_untrimmed_task_vectors_with_the_disjoint_sum():
 def test_threshold_one_minimises_the_distance_to_each_expert(case):
     experts = case.load()
     merged = mb.merge("tall_ta", experts, threshold=1.0)
-    for task, key in itertools.product(experts.tasks, experts.keys()):
+    for task, key in itertools.product(experts.tasks, experts.trained):
         own = case.experts[task][key] - case.base[key]
         distance = (merged.state_dict(task)[key] - case.experts[task][key]).abs()
         # Entries are independent: the best of the two values of each bit is the best mask.
@@ -75,7 +75,7 @@ def test_a_larger_threshold_makes_sparser_masks(case, data):
     low, high = sorted(data.draw(st.tuples(*[st.floats(0, 5)] * 2)))
     experts = case.load()
     few, many = (mb.merge("tall_ta", experts, threshold=x).masks for x in (high, low))
-    for task, key in itertools.product(experts.tasks, experts.keys()):
+    for task, key in itertools.product(experts.tasks, experts.trained):
         assert not (few.mask(task, key) & ~many.mask(task, key)).any()
 
 

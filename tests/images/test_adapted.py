@@ -160,7 +160,7 @@ def test_a_coefficient_per_task_is_the_same_in_all_layers(experts, images):
     combination = Combination(experts)
     options = {"init": 0.3, "clamp": "unit", **LEARNING}
     learned, _ = learn_coefficients(combination, images, layerwise=False, **options)
-    assert learned.shape == (len(experts.keys()), 3)
+    assert learned.shape == (len(experts.trained), 3)
     assert torch.equal(learned, learned[:1].expand_as(learned))
     layerwise, _ = learn_coefficients(combination, images, layerwise=True, **options)
     assert len(layerwise.unique(dim=0)) > 1
@@ -318,7 +318,7 @@ def test_one_gradient_step_a_round_is_multi_task_gradient_descent(experts, image
                       batch_size=4, seed=5)  # fmt: skip
     streams = {task: labelled_batches(images, task, 4, 5) for task in experts.tasks}
     descent = tune(
-        base, experts.keys(), images, streams, steps=3, lr=0.05, optimizer="sgd", cosine=False
+        base, experts.trained, images, streams, steps=3, lr=0.05, optimizer="sgd", cosine=False
     )
     assert_close(merged.state_dict(), descent)
     assert not torch.allclose(descent["proj"], base["proj"], atol=1e-4)
@@ -337,7 +337,7 @@ def test_one_task_is_plain_fine_tuning(base, states, one):
     merged = mb.merge("atm", experts, one, rounds=1, steps=2, **options).state_dict()
     streams = {"one": labelled_batches(one, "one", 4, 3)}
     tuned = tune(
-        base, experts.keys(), one, streams, steps=2, lr=1e-3, optimizer="adamw", cosine=False
+        base, experts.trained, one, streams, steps=2, lr=1e-3, optimizer="adamw", cosine=False
     )
     assert_close(merged, tuned)
 
@@ -354,7 +354,7 @@ def test_scale_stretches_the_step_of_a_round(experts, images, base):
 def test_tensors_that_no_expert_changed_stay(name, experts, calibration, base):
     state = mb.merge(name, experts, calibration, **short(name)).state_dict()
     assert torch.equal(state["ln_pre.bias"], base["ln_pre.bias"])
-    names = experts.keys()
+    names = experts.trained
     assert not any(torch.equal(state[key], base[key]) for key in names)
 
 

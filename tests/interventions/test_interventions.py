@@ -370,7 +370,7 @@ def test_learned_coefficients_stay_within_their_limits(base, states, calibration
     state = merged.state_dict()
     assert torch.equal(state["ln_pre.bias"], base["ln_pre.bias"])
     share = {}
-    for key in few.keys():  # noqa: SIM118
+    for key in few.trained:
         tau, moved = (states["one"][key] - base[key]).double(), (state[key] - base[key]).double()
         share[key] = float((tau * moved).sum() / (tau * tau).sum())
         torch.testing.assert_close(moved, share[key] * tau, rtol=0, atol=1e-4)

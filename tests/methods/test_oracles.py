@@ -18,7 +18,7 @@ METHODS = [name for name in mb.list_methods() if not mb.get_method(name).needs]
 
 def outcome(merged, experts: Experts) -> np.ndarray:
     """Weights of every task [T, P] as the library has them."""
-    return np.array([flat(merged.state_dict(task), experts.keys()) for task in experts.tasks])
+    return np.array([flat(merged.state_dict(task), experts.trained) for task in experts.tasks])
 
 
 def arrays(state, keys) -> dict[str, np.ndarray]:
@@ -28,7 +28,7 @@ def arrays(state, keys) -> dict[str, np.ndarray]:
 
 
 def expected(name: str, experts: Experts, params: dict) -> np.ndarray:
-    keys, oracle = experts.keys(), ORACLES[name]
+    keys, oracle = experts.trained, ORACLES[name]
     params = {
         key: [value[task] for task in experts.tasks] if isinstance(value, dict) else value
         for key, value in params.items()
@@ -75,7 +75,7 @@ def test_equals_brute_force(name, data):
     assert_close(name, outcome(merged, experts), expected(name, experts, params))
     for task in experts.tasks:
         state = merged.state_dict(task)
-        for key in set(case.base) - set(experts.keys()):
+        for key in set(case.base) - set(experts.trained):
             assert torch.equal(state[key], case.base[key])
 
 

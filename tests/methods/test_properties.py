@@ -160,7 +160,7 @@ def test_experts_equal_to_the_base_give_the_base(name):
     base = {"w": torch.randn(3, 4), "b": torch.randn(4)}
     experts = Experts(base, {"one": base, "two": dict(base)})
     merged = mb.merge(name, experts)
-    assert (experts.keys(), experts.num_trained, experts.num_frozen) == ((), 0, 16)
+    assert (experts.trained, experts.num_trained, experts.num_frozen) == ((), 0, 16)
     for state in states(merged).values():
         assert_equal(state, base)
     assert merged.storage().bits == 16 * 32

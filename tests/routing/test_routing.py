@@ -304,7 +304,7 @@ def test_a_router_can_learn_from_a_single_image():
 
 def test_twin_storage(experts, calibration):
     merged = mb.merge("twin_merging", experts, calibration, steps=0)
-    shapes = {key: tuple(experts.base[key].shape) for key in experts.keys()}  # noqa: SIM118
+    shapes = {key: tuple(experts.base[key].shape) for key in experts.trained}
     factored = {key: shape for key, shape in shapes.items() if len(shape) == 2}
     whole = sum(np.prod(shape) for key, shape in shapes.items() if key not in factored)
     factors = sum(max(1, min(s) // 10) * (sum(s) + 1) for s in factored.values())

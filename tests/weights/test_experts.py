@@ -31,7 +31,7 @@ def trained(**changes) -> dict:
 def test_counts_only_what_an_expert_changed():
     experts = Experts(state(), {"one": trained(), "two": state()})
     assert experts.tasks == ("one", "two")
-    assert experts.keys() == ("a.weight",)
+    assert experts.trained == ("a.weight",)
     assert (experts.num_trained, experts.num_frozen, experts.num_entries) == (6, 8, 6)
     assert experts.sizes.trained == {32: 6}
     assert experts.sizes.frozen == {32: 3, 16: 4, 64: 1}
@@ -40,7 +40,7 @@ def test_counts_only_what_an_expert_changed():
 def test_stored_entries_and_entries_outside_the_files():
     experts = Experts(state(), {"one": trained()}, entries="stored", frozen_extra=100)
     assert (experts.num_trained, experts.num_frozen, experts.num_entries) == (6, 108, 114)
-    assert experts.keys() == ("a.weight",)
+    assert experts.trained == ("a.weight",)
     alone = Experts({"w": torch.zeros(2)}, {"one": {"w": torch.ones(2)}}, frozen_extra=5)
     assert (alone.num_entries, alone.sizes.frozen) == (2, {32: 5})
 
@@ -89,11 +89,11 @@ def test_select_keeps_the_order_given_and_counts_anew():
     experts = Experts(
         state(), {"one": trained(), "two": changed}, entries="stored", backbone="mini-small"
     )
-    assert experts.keys() == ("a.weight", "b.bias")
+    assert experts.trained == ("a.weight", "b.bias")
     part = experts.select(["two", "one"])
     assert part.tasks == ("two", "one")
     only = experts.select(["one"])
-    assert only.keys() == ("a.weight",)
+    assert only.trained == ("a.weight",)
     assert (only.entries, only.backbone) == ("stored", "mini-small")
     with pytest.raises(CheckpointError, match=r"unknown task 'three'.*one, two"):
         experts.select(["three"])
@@ -172,7 +172,7 @@ def test_nan_and_infinity_are_found_when_read(name, bad, tmp_path):
 def test_infinity_in_a_frozen_tensor_is_found():
     frozen = torch.full((4,), torch.inf, dtype=torch.float16)
     with pytest.raises(CheckpointError, match="base: tensor 'frozen' holds 4 values"):
-        Experts(state(frozen=frozen), {"one": trained(frozen=frozen)}).keys()
+        list(Experts(state(frozen=frozen), {"one": trained(frozen=frozen)}))
 
 
 def test_large_values_are_fine_until_their_difference_overflows():
@@ -199,7 +199,7 @@ def test_result_of_another_shape_is_refused():
 
 def test_integers_cannot_be_merged():
     with pytest.raises(CheckpointError, match=r"'steps' is torch.int64.*expert 'one' changed it"):
-        Experts(state(), {"one": trained(steps=torch.tensor(8))}).keys()
+        list(Experts(state(), {"one": trained(steps=torch.tensor(8))}))
 
 
 def test_odd_inputs():

@@ -49,7 +49,7 @@ def test_experts_arranged_have_the_same_entries():
     assert split.num_entries == experts.num_entries
     assert split.sizes == experts.sizes
     assert (split.backbone, split.entries) == ("ViT-B-32", "stored")
-    assert split.keys() == ("attn.in_proj_bias", *(f"attn.in_proj_weight[{x}]" for x in "kqv"))
+    assert split.trained == ("attn.in_proj_bias", *(f"attn.in_proj_weight[{x}]" for x in "kqv"))
     assert torch.equal(
         split.layer("attn.in_proj_weight[k]").deltas[0],
         (one["attn.in_proj_weight"] - base["attn.in_proj_weight"])[4:8],

@@ -20,7 +20,7 @@ def test_equals_sorting(data):
     rank = data.draw(st.integers(1, experts.num_trained))
     values, ties = kth_largest(experts, rank)
     for row, task in enumerate(experts.tasks):
-        delta = flat(experts.expert(task), experts.keys()) - flat(experts.base, experts.keys())
+        delta = flat(experts.expert(task), experts.trained) - flat(experts.base, experts.trained)
         ordered = np.sort(np.abs(delta))[::-1]
         assert values[row] == ordered[rank - 1]
         assert ties[row] == np.sum(ordered[:rank] == ordered[rank - 1])
@@ -53,7 +53,7 @@ def test_k_keeps_exactly_k(case, density):
     experts = case.load()
     top = top_entries(experts, density, "k")
     kept = sum(top.mask(layer).reshape(len(experts.tasks), -1).sum(1) for layer in experts)
-    assert not experts.keys() or kept.tolist() == [int(experts.num_entries * density)] * len(kept)
+    assert not experts.trained or kept.tolist() == [int(experts.num_entries * density)] * len(kept)
 
 
 def test_large_layers_beside_small_ones():

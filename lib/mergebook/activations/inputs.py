@@ -128,7 +128,7 @@ def _carry(stage: Stage, weights: Weights, tokens: Tensor) -> Tensor:
 
 def _trained_parts(experts: Experts, key: str) -> Iterator[Layer]:
     """The tensor of that name, or its three parts, as far as an expert changed them."""
-    names = set(experts.keys())
+    names = set(experts.trained)
     for name in (key, *(f"{key}[{part}]" for part in "qkv")):
         if name in names:
             yield experts.layer(name)

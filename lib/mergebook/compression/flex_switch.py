@@ -240,7 +240,7 @@ def flex_switch(
     """
     recipe = Recipe(sparsity, steps, lr, batch_size, seed)
     base = {key: value.to(experts.dtype) for key, value in experts.base.items()}
-    keys = experts.keys()
+    keys = experts.trained
     levels: dict[str, list[Tensor]] = {key: [] for key in keys}
     knobs = torch.zeros(1 if bits == 1 else 2, len(experts.tasks), len(levels), dtype=experts.dtype)
     for row, task in enumerate(experts.tasks):

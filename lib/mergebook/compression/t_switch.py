@@ -137,7 +137,7 @@ def t_switch(
     quoted for eight ViT-B/32 tasks do not follow from a drop of 0.6 under this code; the storage
     here is what is written. :func:`codings` compares it with a plain code and with the entropy.
     """
-    num_tasks, num_layers = len(experts.tasks), len(experts.keys())
+    num_tasks, num_layers = len(experts.tasks), len(experts.trained)
     kept, squares = torch.zeros(2, num_tasks, num_layers, dtype=torch.float64)
 
     def signs() -> Iterator[tuple[str, Tensor]]:

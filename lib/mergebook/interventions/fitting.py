@@ -259,7 +259,7 @@ def fit(
         state = merged.state_dict()
         if learned is not None:
             found = learned.weights()
-            state |= {key: experts.to_base(key, found[key]) for key in experts.keys()}  # noqa: SIM118
+            state |= {key: experts.to_base(key, found[key]) for key in experts.trained}
     numbers = [{k: v.detach() for k, v in own.items()} for own in numbers]
     return IntervenedModel(experts.tasks, experts.sizes, state, sites, numbers)
 

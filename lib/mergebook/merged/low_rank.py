@@ -159,7 +159,7 @@ class LowRankModel(MergedModel):
                     if compressed is None
                     else view.to_base(layer.name, compressed[row])
                 )
-        trained = set(view.keys())
+        trained = set(view.trained)
         frozen = {key: view.base[key] for key in view.base if key not in trained}
         shapes = {key: tuple(experts.base[key].shape) for key in experts.base}
         return cls(view.tasks, view.sizes, frozen, own, factors, shapes)

@@ -44,7 +44,7 @@ class TaskModels(MergedModel):
         for layer in experts:  # reading a layer checks its values
             for task in experts.tasks:
                 own[task][layer.name] = experts.expert(task)[layer.name]
-        trained = set(experts.keys())
+        trained = set(experts.trained)
         frozen = {key: experts.base[key] for key in experts.base if key not in trained}
         return cls(experts.sizes, frozen, own)
 

@@ -49,7 +49,7 @@ class Components:
 
     def __init__(self, experts: Experts, centred: bool, qkv: Qkv):
         view = experts.arranged(qkv)
-        self.names, self.tasks, self.dtype = view.keys(), experts.tasks, experts.dtype
+        self.names, self.tasks, self.dtype = view.trained, experts.tasks, experts.dtype
         self._base, self._frozen = experts.base, frozen_weights(view)
         self._origins: list[Tensor] = []
         self._whole: dict[str, Tensor] = {}

@@ -86,7 +86,7 @@ def atm(
     Two uses are proposed: instead of multi-task training where data cannot be pooled
     (``start="base"``), and a few rounds on validation data after a merge (``start="average"``).
     """
-    names = experts.keys()
+    names = experts.trained
     weights = {key: value.to(experts.dtype) for key, value in experts.base.items()}
     if start == "average":
         for layer in experts:

@@ -28,7 +28,7 @@ class Blocks:
     def names(self) -> tuple[str, ...]:
         """Their names; those of all matrices in a model whose names tell of no blocks."""
         rule, base = resolve(self.experts, "blocks"), self.experts.base
-        return tuple(key for key in self.experts.keys() if is_chosen(key, base[key], rule))  # noqa: SIM118
+        return tuple(key for key in self.experts.trained if is_chosen(key, base[key], rule))
 
     @cached_property
     def num_trained(self) -> int:

@@ -31,7 +31,7 @@ def prepare_fisher(
     sums: Sums = {}
     for task in experts.tasks:
         fisher = diagonal_fisher(few, task, weights[task], estimate, batch_size)
-        keys = [key for key in experts.keys() if key in fisher]  # noqa: SIM118
+        keys = [key for key in experts.trained if key in fisher]
         share = 1.0
         if normalise:
             norm = sum(fisher[key].double().square().sum().item() for key in keys) ** 0.5 + floor

@@ -161,7 +161,7 @@ def multitask(
     }
     tuned = tune(
         start,
-        experts.keys(),
+        experts.trained,
         calibration,
         streams,
         steps=steps,

@@ -104,7 +104,7 @@ def se_merging(
     If all similarities are equal, as with one task, the shares are too. The state dict without an
     image is that of the static merge.
     """
-    trained = {key: experts.base[key] for key in experts.keys()}  # noqa: SIM118
+    trained = {key: experts.base[key] for key in experts.trained}
     facts = {"scale": scale, "similarity": similarity, "temperature": temperature}
     experts_ = TaskModels.build(experts)
     return RoutedModel(experts.sizes, experts_, "similarity", facts, {}, trained, static=scale)

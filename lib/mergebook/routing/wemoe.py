@@ -234,7 +234,7 @@ def wemoe(
     size of the MLPs.
     """
     view = upscaled(experts, scale)
-    mlps = {key: view.base[key] for key in view.keys()}  # noqa: SIM118
+    mlps = {key: view.base[key] for key in view.trained}
     return _train(
         TaskModels.build(view), experts, calibration, mlps, shared=False, depth=depth,
         scale=scale, steps=steps, lr=lr, batch_size=batch_size, seed=seed,

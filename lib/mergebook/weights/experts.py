@@ -92,9 +92,11 @@ class Experts:
 
     # ------------------------------------------------------------------ what is there
 
-    def keys(self) -> tuple[str, ...]:
+    @cached_property
+    def trained(self) -> tuple[str, ...]:
         """Names of the tensors to merge, sorted: floating point, changed by an expert."""
-        return self._trained
+        names = self._watched(tuple(sorted(self._facts)))
+        return tuple(key for key in names if self._is_trained(key))
 
     def expert(self, task: str) -> Mapping[str, Tensor]:
         """Weights of one expert. Read-only."""
@@ -153,14 +155,14 @@ class Experts:
     @cached_property
     def dtype(self) -> torch.dtype:
         """Type of the arithmetic: float64 if a merged tensor has it, else float32."""
-        wide = any(self._facts[key][1] == torch.float64 for key in self.keys())
+        wide = any(self._facts[key][1] == torch.float64 for key in self.trained)
         return torch.float64 if wide else torch.float32
 
     @cached_property
     def sizes(self) -> Sizes:
         """Numbers of trained and frozen entries by their width in bits."""
         trained, frozen = Counter(), Counter()
-        names = set(self.keys())
+        names = set(self.trained)
         for key, (shape, dtype) in self._facts.items():
             counts = trained if key in names else frozen
             counts[dtype.itemsize * 8] += shape.numel()
@@ -172,7 +174,7 @@ class Experts:
     # ------------------------------------------------------------------ reading
 
     def __iter__(self) -> Iterator[Layer]:
-        return (self.layer(key) for key in self._watched(self.keys()))
+        return (self.layer(key) for key in self._watched(self.trained))
 
     def layer(self, key: str) -> Layer:
         """One layer: base ``[*s]`` and task vectors ``[T, *s]``.
@@ -215,11 +217,6 @@ class Experts:
     @cached_property
     def _facts(self) -> dict[str, tuple[torch.Size, torch.dtype]]:
         return _facts(self.base)
-
-    @cached_property
-    def _trained(self) -> tuple[str, ...]:
-        names = self._watched(tuple(sorted(self._facts)))
-        return tuple(key for key in names if self._is_trained(key))
 
     def _watched(self, names: tuple[str, ...]) -> Iterable[str]:
         return names if self.progress is None else self.progress(names)
