@@ -11,7 +11,7 @@ from torch import Tensor
 from mergebook.calibration import Calibration
 from mergebook.errors import MethodError
 from mergebook.weights import Experts, Layer
-from mergebook.weights.qkv import Qkv, restore
+from mergebook.weights.qkv import Qkv, named_like
 
 Optimizer = Literal["adamw", "sgd"]
 Parts = Callable[[Layer], tuple[Tensor, Tensor]]
@@ -140,7 +140,7 @@ class Combination:
         rows = coefficients.unbind(0)
         for name, (origin, vectors), row in zip(self.names, self._parts, rows, strict=True):
             merged[name] = origin + torch.tensordot(row, vectors, 1)
-        return restore(merged, self._base)
+        return named_like(merged, self._base)
 
 
 def frozen_weights(experts: Experts) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ from mergebook.registry import get_method
 from mergebook.towers import clip
 from mergebook.towers.tower import Tower
 from mergebook.weights import Experts, Layer
-from mergebook.weights.qkv import restore
+from mergebook.weights.qkv import named_like
 from oracles import statistics as plain
 
 METHODS = [n for n in mb.list_methods() if get_method(n).family == "statistics"]
@@ -253,7 +253,7 @@ def test_one_matrix_or_three_is_the_same_regression(experts, calibration):
     for name in ("regmean", "regmean_pp", "lot"):
         joint = mb.merge(name, experts, calibration).state_dict()
         parts = mb.merge(name, split, calibration).state_dict()
-        close(restore(parts, experts.base), joint, 1e-5)
+        close(named_like(parts, experts.base), joint, 1e-5)
 
 
 def test_merged_inputs_matter_only_after_blocks_that_differ(base, states, calibration):

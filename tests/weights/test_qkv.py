@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mergebook.weights import Experts, save_checkpoint
-from mergebook.weights.qkv import Arranged, restore
+from mergebook.weights.qkv import Arranged, named_like
 
 
 def state(stacked: bool, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -36,7 +36,7 @@ def test_both_sorts_of_checkpoints_show_both_arrangements(stacked, in_file, tmp_
     for number, x in enumerate("qkv"):
         assert torch.equal(by_letter[x], whole[4 * number : 4 * number + 4])
     for view in (fused, split):
-        again = restore({key: view[key] for key in view}, source)
+        again = named_like({key: view[key] for key in view}, source)
         assert list(again) == list(source)
         assert all(torch.equal(again[key], stored[key]) for key in stored)
         assert all(view.dtype(key) == torch.float32 for key in view)

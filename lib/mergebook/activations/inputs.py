@@ -13,7 +13,7 @@ from mergebook.errors import CheckpointError
 from mergebook.towers.tape import BATCH, Kind, Stage, Tape, as_stored, tower_weights
 from mergebook.towers.tower import Weights
 from mergebook.weights import Experts, Layer
-from mergebook.weights.qkv import restore
+from mergebook.weights.qkv import named_like
 
 # Share of the largest eigenvalue of a second moment below which a direction counts as unseen.
 # Activations in float32 are good to 1e-7 and their squares to 1e-14: less is rounding.
@@ -89,7 +89,7 @@ def seen_inputs(
             for layer in _trained_parts(experts, key):
                 yield _seen(kinds[key], layer, torch.stack(rows))
         if merged is not None:
-            stored = restore(merged, as_stored(experts.base))
+            stored = named_like(merged, as_stored(experts.base))
             following = {task: _carry(stage, stored, x) for task, x in tokens.items()}
         tokens = following
 

@@ -171,7 +171,7 @@ class LowRankModel(MergedModel):
         weights = {**self.frozen, **self.own[task]}
         weights |= {key: factors.weights(row) for key, factors in self.factors.items()}
         like = {key: torch.empty(shape, device="meta") for key, shape in self.shapes.items()}
-        return qkv.restore(weights, like)
+        return qkv.named_like(weights, like)
 
     def storage(self) -> Storage:
         """b(L + F + T (P' - L) + K) bits: origins, frozen, whole and factors, see below."""

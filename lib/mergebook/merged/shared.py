@@ -11,7 +11,7 @@ from mergebook.storage import Sizes, Storage, shared_storage
 from mergebook.weights.checkpoint import Checkpoint
 from mergebook.weights.experts import Experts
 from mergebook.weights.layer import Layer
-from mergebook.weights.qkv import restore
+from mergebook.weights.qkv import named_like
 
 
 class SharedModel(MergedModel):
@@ -52,7 +52,7 @@ class SharedModel(MergedModel):
         view = view or experts
         merged = {layer.name: view.to_base(layer.name, function(layer)) for layer in view}
         weights = {key: merged[key] if key in merged else view.base[key] for key in view.base}
-        return cls(experts.tasks, experts.sizes, restore(weights, experts.base))
+        return cls(experts.tasks, experts.sizes, named_like(weights, experts.base))
 
     def state_dict(self, task: str | None = None) -> dict[str, Tensor]:
         """Weights for all tasks."""

@@ -15,7 +15,7 @@ from mergebook.methods.adamerging import INITS
 from mergebook.methods.cart_adamerging import CENTRED_INITS
 from mergebook.registry import Qkv, Range, model_method
 from mergebook.weights import Experts
-from mergebook.weights.qkv import restore
+from mergebook.weights.qkv import named_like
 from mergebook.weights.spectral import factors, is_chosen, resolve
 
 Learn = Literal["both", "masks", "coefficients"]
@@ -80,7 +80,7 @@ class Components:
                 merged[name] = origin + left * (row[:, None] * masks[name]).flatten() @ right
             else:
                 merged[name] = origin + torch.tensordot(row, self._whole[name], 1)
-        return restore(merged, self._base)
+        return named_like(merged, self._base)
 
 
 def kept(logits: Tensor) -> Tensor:

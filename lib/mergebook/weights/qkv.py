@@ -95,7 +95,7 @@ class Arranged(Mapping[str, Tensor]):
         return _dtype(self.source, self._parts[key][0][0])
 
 
-def restore(weights: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def named_like(weights: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Undo an arrangement: the same weights under the names that `like` has.
 
     Parameters
@@ -105,18 +105,18 @@ def restore(weights: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[s
     like : mapping of str to Tensor
         State dict or checkpoint with the names wanted.
     """
-    restored = {}
+    named = {}
     for key in like:
         match = SEPARATE.fullmatch(key)
         if key in weights:
-            restored[key] = weights[key]
+            named[key] = weights[key]
         elif f"{key}[q]" in weights:
-            restored[key] = torch.cat([weights[f"{key}[{x}]"] for x in "qkv"])
+            named[key] = torch.cat([weights[f"{key}[{x}]"] for x in "qkv"])
         else:
             rows = [_shape(like, f"{match[1]}{x}{match[3]}")[0] for x in "qkv"]
             stack = weights[f"{match[1]}[qkv]{match[3]}"]
-            restored[key] = stack.split(rows)["qkv".index(match[2])]
-    return restored
+            named[key] = stack.split(rows)["qkv".index(match[2])]
+    return named
 
 
 def _shape(source: Mapping[str, Tensor], key: str) -> tuple[int, ...]:
