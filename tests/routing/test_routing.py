@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 import mergebook as mb
 from mergebook.errors import MethodError, ParameterError
 from mergebook.merged import RoutedModel
-from mergebook.routing import auto_switch, se_merging, twin_merging, wemoe
-from mergebook.routing.mixture import MixedEncoder, MixedTower, Mixture, Parts, routed_by
-from mergebook.towers import clip
+from mergebook.routing import twin_merging, wemoe
+from mergebook.towers import clip, routers
+from mergebook.towers.mixed import MixedEncoder, MixedTower, Mixture, Parts
+from mergebook.towers.routers import routed_by
 from mergebook.towers.tower import Tower
 from mergebook.weights import Experts, sum_tasks
 from oracles.routing import se_features
@@ -101,7 +102,7 @@ def test_chunks_do_not_change_the_result(base, states, calibration, monkeypatch)
     assert parts.chunk > 6
     with torch.inference_mode():
         whole = encoder(images)
-        monkeypatch.setattr("mergebook.routing.mixture.LARGEST", 4 * 96 * 96)
+        monkeypatch.setattr("mergebook.towers.mixed.LARGEST", 4 * 96 * 96)
         assert parts.chunk == 1
         close(encoder(images), whole)
 
@@ -193,6 +194,14 @@ def test_a_saved_router_decides_as_before(name, experts, calibration, tmp_path):
     assert torch.equal(encode(twice, images), encode(again, images))
 
 
+def test_a_router_that_nobody_knows(experts, calibration, tmp_path):
+    merged = mb.merge("se_merging", experts)
+    merged.router = "oracle"
+    loaded = mb.load_merged(merged.save(tmp_path / "m.safetensors"))
+    with pytest.raises(MethodError, match="unknown router 'oracle'. Choose from: neighbours, "):
+        loaded.encoder()
+
+
 def test_the_backbone_must_be_known(experts):
     merged = mb.merge("se_merging", experts)
     merged.backbone = None
@@ -229,7 +238,7 @@ def test_neighbours_vote(seed, num_tasks, neighbours):
     queries = rng.integers(-2, 3, (12, 2)) / 2  # many equal distances
     owner = np.sort(rng.integers(0, num_tasks, 12))
     features = rng.integers(-2, 3, (5, 2)) / 2
-    got = auto_switch.neighbour_shares(
+    got = routers.neighbour_shares(
         torch.tensor(features), torch.tensor(queries), torch.tensor(owner), num_tasks, neighbours
     )
     for row, point in zip(got, features, strict=True):
@@ -288,7 +297,7 @@ def test_the_router_learns_which_task_an_image_is_of():
     learning = {"steps": 60, "lr": 5e-3, "batch_size": 40, "seed": 0}
     numbers = twin_merging.train_router(features, owner, 4, **learning)
     fresh = 0.5 * torch.randn(120, 8, generator=generator) + 2 * torch.eye(8)[owner]
-    found = twin_merging.router_logits(fresh, numbers).argmax(1)
+    found = routers.router_logits(fresh, numbers).argmax(1)
     assert (found == owner).double().mean() > 0.9
     again = twin_merging.train_router(features, owner, 4, **learning)
     assert all(torch.equal(again[key], value) for key, value in numbers.items())
@@ -428,12 +437,12 @@ def test_se_merging_equals_one_image_after_the_other(
 
 def test_what_the_coefficients_add_up_to_stays():
     similarity = torch.randn(50, 7, generator=torch.Generator().manual_seed(0))
-    shares = se_merging.shares(similarity, 0.2)
+    shares = routers.shares(similarity, 0.2)
     torch.testing.assert_close(shares.sum(1), torch.ones(50))
     assert torch.equal(shares.argmax(1), similarity.argmax(1))
-    assert torch.equal(se_merging.shares(torch.ones(2, 4), 0.1), torch.full((2, 4), 0.25))
+    assert torch.equal(routers.shares(torch.ones(2, 4), 0.1), torch.full((2, 4), 0.25))
     # The range of the similarities does not matter.
-    torch.testing.assert_close(shares, se_merging.shares(1000 * similarity - 5, 0.2))
+    torch.testing.assert_close(shares, routers.shares(1000 * similarity - 5, 0.2))
 
 
 def test_equal_shares_are_the_static_merge(experts, calibration):

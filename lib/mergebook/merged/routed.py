@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mergebook.errors import MethodError
 from mergebook.merged.base import Group, MergedModel, group
+from mergebook.merged.intervened import fresh
 from mergebook.merged.low_rank import LowRankModel
 from mergebook.storage import Sizes, Storage, parts_of
 from mergebook.weights.checkpoint import Checkpoint
@@ -19,6 +20,8 @@ from mergebook.weights.layer import sum_tasks
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from mergebook.towers.mixed import Parts
 
 
 class RoutedModel(MergedModel):
@@ -36,7 +39,7 @@ class RoutedModel(MergedModel):
     inner : MergedModel
         The solution per task, of any kind.
     router : str
-        Name of the router, see :mod:`mergebook.routing.mixture`.
+        Name of the router, one of :data:`mergebook.towers.routers.ROUTERS`.
     settings : mapping of str to plain values
         What the router needs to know.
     numbers : mapping of str to Tensor
@@ -114,10 +117,19 @@ class RoutedModel(MergedModel):
         if self.backbone is None:
             raise MethodError("the backbone is not known: name it in the base's metadata")
         if self._encoder is None:
-            from mergebook.routing.mixture import build_encoder  # registers methods: not before
+            from mergebook.towers.routers import build_encoder  # slow to import
 
-            self._encoder = build_encoder(self)
+            self._encoder = build_encoder(self.router, self.parts())
         return self._encoder
+
+    def parts(self) -> Parts:
+        """What its encoder is made of: copies of the weights, for all tasks at once."""
+        from mergebook.towers.mixed import Parts  # slow to import
+
+        vectors, numbers = fresh(self.vectors()), fresh(self.numbers)
+        return Parts(
+            self.backbone, fresh(self.origin()), vectors, self.settings, numbers, len(self.tasks)
+        )
 
     def storage(self) -> Storage:
         """What the solution per task takes, and own tensors of the origin, and the router."""

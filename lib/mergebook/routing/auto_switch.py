@@ -5,61 +5,16 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import torch
-from torch import Tensor, nn
 
 from mergebook.calibration import Calibration
 from mergebook.compression.t_switch import Rule, t_switch
 from mergebook.errors import ParameterError
 from mergebook.merged import RoutedModel
 from mergebook.registry import Range, model_method
-from mergebook.routing.mixture import MixedEncoder, Parts, build_encoder, builds, routed_by
+from mergebook.towers.routers import build_encoder, extractor_weights
 from mergebook.weights import Experts
 
 CHUNK = 256  # images per forward pass
-
-
-def neighbour_shares(
-    features: Tensor, queries: Tensor, owner: Tensor, num_tasks: int, neighbours: int
-) -> Tensor:
-    """Share of each task among the nearest queries, ``[N, T]``.
-
-    Parameters
-    ----------
-    features : Tensor, shape [N, D]
-        Of the images.
-    queries : Tensor, shape [Q, D]
-        Of the query set.
-    owner : Tensor, int64 [Q]
-        Number of the task that each query belongs to.
-    num_tasks, neighbours : int
-        T, and how many of the nearest queries vote (Euclidean distance; among equally distant
-        ones the first in the query set).
-    """
-    distances = torch.cdist(features, queries, compute_mode="donot_use_mm_for_euclid_dist")
-    nearest = distances.sort(dim=1, stable=True).indices[:, :neighbours]
-    votes = nn.functional.one_hot(owner[nearest], num_tasks).sum(1)
-    return votes.to(features.dtype) / neighbours
-
-
-def extractor_weights(extractor: str, num_tasks: int) -> Tensor:
-    """Mixing weights ``[T]`` of the model that computes the features that are compared."""
-    return torch.full((num_tasks,), 1 / num_tasks if extractor == "average" else 0.0)
-
-
-@builds("neighbours")
-def _build(parts: Parts) -> nn.Module:
-    facts = parts.settings
-    owner = torch.arange(parts.num_tasks).repeat_interleave(torch.tensor(facts["counts"]))
-    extractor = extractor_weights(facts["extractor"], parts.num_tasks)
-
-    def choose(encoder: MixedEncoder, images: Tensor) -> Tensor:
-        features = encoder.features(images, extractor)
-        shares = neighbour_shares(
-            features, parts.numbers["queries"], owner, parts.num_tasks, facts["neighbours"]
-        )
-        return routed_by(facts["route"], shares)
-
-    return MixedEncoder(parts, choose)
 
 
 @model_method(
@@ -140,7 +95,7 @@ def auto_switch(
     facts = {"counts": counts, "neighbours": neighbours, "extractor": extractor, "route": route}
     merged = RoutedModel(experts.sizes, switched, "neighbours", facts, {})
     merged.backbone = calibration.backbone
-    encoder = build_encoder(merged)
+    encoder = build_encoder(merged.router, merged.parts())
     weights = extractor_weights(extractor, len(experts.tasks))
     with torch.no_grad():
         features = [

@@ -2,58 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-import torch
-from torch import Tensor, nn
+from typing import Annotated
 
 from mergebook.merged import RoutedModel, TaskModels
 from mergebook.registry import Range, model_method
-from mergebook.routing.mixture import MixedEncoder, Parts, builds
+from mergebook.towers.routers import Similarity
 from mergebook.weights import Experts
-
-Similarity = Literal["distance", "movement"]
-
-
-def similarities(merged: Tensor, experts: Tensor, base: Tensor, kind: Similarity) -> Tensor:
-    """How much the merged model's features are those of each expert, ``[N, T]``.
-
-    Parameters
-    ----------
-    merged, base : Tensor, shape [N, D]
-        Features of the merged and of the pre-trained model.
-    experts : Tensor, shape [N, T, D]
-        Features of each expert.
-    kind : {"distance", "movement"}
-        See :data:`se_merging`.
-    """
-    if kind == "distance":
-        return -(experts - merged[:, None]).norm(dim=2)
-    return ((experts - base[:, None]) * (merged - base)[:, None]).sum(2)
-
-
-def shares(similarity: Tensor, temperature: float) -> Tensor:
-    """Softmax ``[N, T]`` of similarities ``[N, T]`` that are first scaled to [0, 1]."""
-    lowest, highest = similarity.aminmax(dim=1, keepdim=True)
-    span = (highest - lowest).clamp(min=torch.finfo(similarity.dtype).tiny)
-    return ((similarity - lowest) / span / temperature).softmax(1)
-
-
-@builds("similarity")
-def _build(parts: Parts) -> nn.Module:
-    scale, facts = parts.settings["scale"], parts.settings
-    alone = torch.eye(parts.num_tasks)
-
-    def choose(encoder: MixedEncoder, images: Tensor) -> Tensor:
-        merged = encoder.features(images, alone.new_full((parts.num_tasks,), scale))
-        experts = torch.stack([encoder.features(images, one) for one in alone], 1)
-        base = merged
-        if facts["similarity"] == "movement":
-            base = encoder.features(images, alone.new_zeros(parts.num_tasks))
-        found = similarities(merged, experts, base, facts["similarity"])
-        return scale * parts.num_tasks * shares(found, facts["temperature"])
-
-    return MixedEncoder(parts, choose)
 
 
 @model_method(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from mergebook.adaptation import minimise
@@ -16,14 +15,10 @@ from mergebook.interventions.fitting import SCALES, uniform
 from mergebook.merged import RoutedModel
 from mergebook.merged.low_rank import Compressed, LowRankModel, factorise
 from mergebook.registry import Range, model_method
-from mergebook.routing.mixture import MixedEncoder, Parts, build_encoder, builds, routed_by
+from mergebook.towers.routers import HIDDEN, build_encoder, router_logits
 from mergebook.weights import Experts, Layer
 
 CHUNK = 256  # images per forward pass
-HIDDEN = (1, 2)  # numbers of the hidden layers
-DROPOUT = 0.5
-MOMENTUM = 0.1  # of the running means that batch normalisation uses at test time
-EPS = 1e-5
 
 
 def exclusive(layer: Layer, scale: float, rank: float) -> Compressed:
@@ -49,40 +44,6 @@ def draw_router(width: int, num_tasks: int, seed: int) -> dict[str, Tensor]:
         numbers |= {f"gain{layer}": ones, f"shift{layer}": zeros}
         numbers |= {f"mean{layer}": zeros.clone(), f"variance{layer}": ones.clone()}
     return numbers
-
-
-def router_logits(
-    features: Tensor, numbers: Mapping[str, Tensor], dropout: torch.Generator | None = None
-) -> Tensor:
-    """Scores ``[N, T]`` of the tasks for features ``[N, D]``.
-
-    Two hidden layers: linear map, batch normalisation, leaky ReLU, dropout.
-
-    Parameters
-    ----------
-    features : Tensor, shape [N, D]
-        Of the shared expert.
-    numbers : mapping of str to Tensor
-        See :func:`draw_router`.
-    dropout : torch.Generator, optional
-        For training: draws what is dropped. The batch's own mean and variance are then used, and
-        the running ones in `numbers` are moved towards them.
-    """
-    x = features
-    for layer in HIDDEN:
-        x = F.linear(x, numbers[f"weight{layer}"], numbers[f"bias{layer}"])
-        mean, variance = numbers[f"mean{layer}"], numbers[f"variance{layer}"]
-        if dropout is not None:
-            running, (variance, mean) = (mean, variance), torch.var_mean(x, 0, correction=0)
-            with torch.no_grad():
-                unbiased = variance * (len(x) / max(1, len(x) - 1))
-                running[0].lerp_(mean, MOMENTUM)
-                running[1].lerp_(unbiased, MOMENTUM)
-        x = (x - mean) / (variance + EPS).sqrt()
-        x = F.leaky_relu(x * numbers[f"gain{layer}"] + numbers[f"shift{layer}"])
-        if dropout is not None:
-            x = x * (torch.rand(x.shape, generator=dropout) >= DROPOUT) / (1 - DROPOUT)
-    return F.linear(x, numbers["weight3"], numbers["bias3"])
 
 
 def train_router(
@@ -113,16 +74,6 @@ def train_router(
 
     minimise(leaves, loss, steps=steps, lr=lr, what="router")
     return {key: value.detach() for key, value in numbers.items()}
-
-
-@builds("classifier")
-def _build(parts: Parts) -> nn.Module:
-    def choose(encoder: MixedEncoder, images: Tensor) -> Tensor:
-        features = encoder.features(images, torch.zeros(parts.num_tasks))
-        weights = router_logits(features, parts.numbers).softmax(1)
-        return routed_by(parts.settings["route"], weights)
-
-    return MixedEncoder(parts, choose)
 
 
 @model_method(
@@ -197,7 +148,7 @@ def twin_merging(
         experts.sizes, low_rank, "classifier", {"route": route}, {}, origin, static=0.0
     )
     merged.backbone = calibration.backbone
-    encoder = build_encoder(merged)
+    encoder = build_encoder(merged.router, merged.parts())
     nothing = torch.zeros(len(experts.tasks))
     with torch.no_grad():
         features = [

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from mergebook.adaptation import entropy, minimise
 from mergebook.calibration import Calibration
@@ -15,8 +14,7 @@ from mergebook.interventions.fitting import SCALES
 from mergebook.merged import MergedModel, RoutedModel, SparseModel, TaskModels
 from mergebook.merged.intervened import fresh
 from mergebook.registry import Range, model_method
-from mergebook.routing.mixture import MixedTower, Mixture, Parts, builds
-from mergebook.towers.tower import Weights
+from mergebook.towers.routers import BlockRoutedTower
 from mergebook.weights import Experts, Layer
 
 Depth = Literal[0, 1, 2]
@@ -44,59 +42,6 @@ def draw_routers(
     if hidden:
         numbers |= {"hidden_weight": hidden[0], "hidden_bias": torch.zeros(routers, width)}
     return numbers
-
-
-def routed_weights(x: Tensor, numbers: Mapping[str, Tensor], block: int) -> Tensor:
-    """Mixing weights of a block: ``[N, T]`` of its MLP's input ``[N, L, d]``; ``[T]`` at depth 0.
-
-    The router looks at every token; the mean over tokens counts. One router may serve all blocks.
-    """
-    row = block if len(numbers["bias"]) > 1 else 0
-    if "weight" not in numbers:
-        return numbers["bias"][row]
-    if "hidden_weight" in numbers:
-        x = F.relu(F.linear(x, numbers["hidden_weight"][row], numbers["hidden_bias"][row]))
-    return F.linear(x, numbers["weight"][row], numbers["bias"][row]).mean(1)
-
-
-class BlockRoutedTower(MixedTower):
-    """A tower in which a router mixes the MLP of each block for each image.
-
-    Parameters
-    ----------
-    backbone : str
-        One of :func:`mergebook.towers.clip.list_backbones`.
-    vectors : mapping of str to Tensor
-        ``[T, *s]`` of the MLPs' tensors.
-    numbers : mapping of str to Tensor
-        Of the routers.
-    """
-
-    def __init__(self, backbone: str, vectors: Weights, numbers: Weights):
-        super().__init__(backbone)
-        self.vectors, self.numbers = vectors, numbers
-
-    def mlp(self, weights: Weights, block: int, x: Tensor) -> Tensor:
-        """Two-layer perceptron of one block, mixed for each image."""
-        chosen = routed_weights(x, self.numbers, block)
-        return super().mlp(Mixture(weights, self.vectors, chosen), block, x)
-
-
-class BlockRoutedEncoder(nn.Module):
-    """The tower with fixed weights and routers, as a module."""
-
-    def __init__(self, parts: Parts):
-        super().__init__()
-        self.parts = parts
-        self.tower = BlockRoutedTower(parts.backbone, parts.vectors, parts.numbers)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Features ``[N, D]`` of images ``[N, 3, S, S]``."""
-        chunks = images.split(self.parts.chunk)
-        return torch.cat([self.tower(self.parts.origin, chunk) for chunk in chunks])
-
-
-builds("blocks")(BlockRoutedEncoder)
 
 
 def upscaled(experts: Experts, scale: float) -> Experts:

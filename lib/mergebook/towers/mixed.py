@@ -10,8 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mergebook.merged.intervened import fresh
-from mergebook.merged.routed import RoutedModel
 from mergebook.towers.tower import Tower, Weights
 
 # Numbers of one tensor that a pass may mix for all its images: what fits into a processor's cache.
@@ -106,6 +104,8 @@ class Parts:
         Of the router.
     numbers : mapping of str to Tensor
         Of the router.
+    num_tasks : int
+        T.
     """
 
     backbone: str
@@ -159,35 +159,3 @@ class MixedEncoder(nn.Module):
 def fixed(parts: Parts, weights: Tensor) -> Mixture:
     """The mixture with the same weights ``[T]`` for all images."""
     return Mixture(parts.origin, parts.vectors, weights)
-
-
-Builder = Callable[[Parts], nn.Module]
-BUILDERS: dict[str, Builder] = {}
-
-
-def builds(router: str) -> Callable[[Builder], Builder]:
-    """Register the function that makes the encoder of a router of that name."""
-
-    def register(builder: Builder) -> Builder:
-        BUILDERS[router] = builder
-        return builder
-
-    return register
-
-
-def build_encoder(merged: RoutedModel) -> nn.Module:
-    """The encoder of a routed model."""
-    parts = Parts(
-        merged.backbone,
-        fresh(merged.origin()),
-        fresh(merged.vectors()),
-        merged.settings,
-        fresh(merged.numbers),
-        len(merged.tasks),
-    )
-    return BUILDERS[merged.router](parts)
-
-
-def routed_by(how: str, weights: Tensor) -> Tensor:
-    """Weights ``[N, T]`` as they are ("image"), or their mean over the batch for all ("batch")."""
-    return weights.mean(0, keepdim=True).expand_as(weights) if how == "batch" else weights
