@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
+from reprlib import Repr
+
+WORD = re.compile(r"[^\W_]+")
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+_SHORT.maxlong = 30
 
 
 class MergebookError(Exception):
@@ -38,7 +45,7 @@ class ReportError(MergebookError):
     """A reported table or a result that a page needs is missing."""
 
 
-def unknown(kind: str, name: object, choices: Iterable[str]) -> str:
+def unknown(kind: str, name: object, choices: Iterable[str], listed_by: str | None = None) -> str:
     """Message for a name that is not among the choices.
 
     Parameters
@@ -49,13 +56,51 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> str:
         The name that was given.
     choices : iterable of str
         The names that exist.
+    listed_by : str, optional
+        The command that lists the names, e.g. ``"mergebook methods"``: for more than a reader
+        wants to see.
 
     Returns
     -------
     str
-        The message, with the closest name (if any) and all choices.
+        The message: the closest name (if any) and all choices; or the closest few, which include
+        names that share a word, and the command.
     """
     choices = list(choices)
     near = difflib.get_close_matches(str(name), choices, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
-    return f"unknown {kind} {name!r}{hint} Choose from: {', '.join(choices) or '(none)'}"
+    if listed_by is not None:
+        near = _nearest(str(name), choices)
+    hint = f"; did you mean {_either(near)}?" if near else "."
+    rest = f"Choose from: {', '.join(choices) or '(none)'}"
+    if listed_by is not None:
+        rest = f"`{listed_by}` lists all {len(choices)}"
+    return f"unknown {kind} {shown(name)}{hint} {rest}"
+
+
+def _nearest(name: str, choices: Sequence[str], most: int = 5) -> list[str]:
+    """The closest names first: those that look alike, share a word, or hold one another."""
+    name = name.lower()
+    words = {word for word in WORD.findall(name) if len(word) > 2}
+
+    def closeness(choice: str) -> float:
+        low = choice.lower()
+        alike = difflib.SequenceMatcher(None, name, low).ratio()
+        related = words & set(WORD.findall(low)) or (len(name) > 2 and (name in low or low in name))
+        return alike + (1 if related else 0)
+
+    ranked = sorted(choices, key=lambda choice: (-closeness(choice), choice))
+    return [choice for choice in ranked if closeness(choice) > 0.6][:most]
+
+
+def _either(names: Sequence[str]) -> str:
+    *first, last = map(repr, names)
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: one line, however large, deep or odd the value is."""
+    try:
+        text = _SHORT.repr(value)
+    except Exception:  # a whole number of thousands of digits, or an object's own repr
+        text = f"<{type(value).__name__}>"
+    return text.replace("\n", " ")

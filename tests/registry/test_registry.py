@@ -1,10 +1,14 @@
 """The registry: what a declaration must have, and what a call may pass."""
 
+import pickle
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, get_args
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import mergebook as mb
 from mergebook import registry
@@ -12,13 +16,16 @@ from mergebook.errors import MethodError, ParameterError
 from mergebook.merged import MergedModel, SharedModel
 from mergebook.registry import PerTask, Range, merge_method, model_method
 from mergebook.registry import register as catalogue
+from mergebook.registry.docs import documented as documented_in
 from mergebook.weights import Experts
 
 
-@pytest.fixture(autouse=True)
-def own_registry(monkeypatch):
-    """Methods that a test registers are gone after it."""
-    monkeypatch.setattr(catalogue, "_METHODS", dict(catalogue._METHODS))
+@pytest.fixture(autouse=True, scope="module")
+def own_registry():
+    """Methods that these tests register are gone after them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalogue, "_METHODS", dict(catalogue._METHODS))
+        yield
 
 
 @pytest.fixture
@@ -113,6 +120,118 @@ def test_prepare_runs_once_with_the_parameters_it_names(experts):
     assert calls == [-1.0, 1.0, 0.0, 1.0]
 
 
+# ---------------------------------------------------------------------- parameters as one
+
+
+@dataclass(frozen=True)
+class Training:
+    """Parameters of a made-up method."""
+
+    steps: Annotated[int, Range(0, 50), "Number of steps."]
+    lr: Annotated[float, Range(0, 1), "Learning rate."]
+    batches: Annotated[int, Range(1), "Batches."] | None = None
+    kind: Annotated[Literal["a", "b"], "Kind."] | None = None
+    seed: Annotated[int, Range(0), "Seed."] = 0
+
+
+@st.composite
+def trainings(draw) -> Training:
+    return Training(
+        draw(st.integers(0, 50)),
+        draw(st.floats(0, 1)),
+        draw(st.none() | st.integers(1, 9)),
+        draw(st.none() | st.sampled_from("ab")),
+        draw(st.integers(0, 9)),
+    )
+
+
+@given(default=trainings(), given=trainings())
+def test_a_dataclass_stands_for_its_fields(default, given):
+    got = []
+
+    def learns(experts, *, density: Annotated[float, Range(0, 1)] = 0.5,
+               training: Annotated[Training, {"steps": Range(0, 60)}] = default,
+               flag: bool = False) -> SharedModel:  # fmt: skip
+        """Learn.
+
+        Parameters
+        ----------
+        density : float
+            A number.
+        steps : int
+            Of this method.
+        flag : bool
+            A switch.
+        """
+        got.append((density, training, flag))
+        return SharedModel.build(experts, lambda layer: layer.base)
+
+    catalogue._METHODS.pop("learns", None)
+    method = model_method("learns", title="Learns", paper=None, family="training")(learns)
+    public = [field for field in vars(default) if getattr(default, field) is not None]
+    assert [each.name for each in method.parameters] == ["density", *public, "flag"]
+    assert {each.name: each.default for each in method.parameters} == {
+        "density": 0.5, "flag": False, **{field: getattr(default, field) for field in public},
+    }  # fmt: skip
+    by_name = {each.name: each for each in method.parameters}
+    assert by_name["steps"].doc == "Of this method."
+    assert by_name["lr"].doc == "Learning rate."
+    assert by_name["steps"].range == Range(0, 60)
+    assert by_name["lr"].range == Range(0, 1)
+
+    experts = Experts({"w": torch.zeros(2)}, {"one": {"w": torch.ones(2)}})
+    assert method(experts).recipe["parameters"] == method.check()
+    params = {field: value for field in public if (value := getattr(given, field)) is not None}
+    method(experts, flag=True, **params)
+    assert got == [(0.5, default, False), (0.5, replace(default, **params), True)]
+    for field in set(vars(default)) - set(public):
+        with pytest.raises(ParameterError, match=f"unknown parameter '{field}'"):
+            method(experts, **{field: 1})
+    with pytest.raises(ParameterError, match="steps=61 is not a whole number from 0 to 60"):
+        method(experts, steps=61)
+
+
+def test_prepare_gets_a_dataclass_as_well():
+    calls = []
+
+    def prepare(experts, training):
+        calls.append(training)
+
+    @merge_method("whole", title="Whole", paper=None, prepare=prepare)
+    def whole(layer, state, *, training: Training = Training(2, 0.5)):
+        """Merge."""
+        return layer.base
+
+    run = whole.on(Experts({"w": torch.zeros(2)}, {"one": {"w": torch.ones(2)}}))
+    for params in ({}, {"seed": 1}, {"seed": 1}):
+        run(**params)
+    assert calls == [Training(2, 0.5), Training(2, 0.5, seed=1)]
+
+
+def test_a_parameter_is_declared_once():
+    def twice(experts, *, lr: Annotated[float, Range(0, 1), "Rate."] = 0.1,
+              training: Training = Training(2, 0.5)) -> SharedModel: ...  # fmt: skip
+
+    with pytest.raises(MethodError, match="twice, parameter 'lr': is declared twice"):
+        model_method("twice", title="Twice", paper=None, family="training")(twice)
+
+
+@pytest.mark.parametrize("name", registry.list_methods())
+def test_documentation_names_all_that_a_call_takes(name):
+    method = mb.get_method(name)
+    described = documented_in(method.doc)
+    given = ["experts", *(["calibration"] if method.needs else [])]
+    assert list(described) == [*given, *(each.name for each in method.parameters)]
+    for each in method.parameters:
+        assert described[each.name] == " ".join(each.doc.split())
+
+
+@pytest.mark.parametrize("name", registry.list_methods())
+def test_methods_are_pickled_by_name(name):
+    method = mb.get_method(name)
+    assert pickle.loads(pickle.dumps(method)) is method
+
+
 # ---------------------------------------------------------------------- bad declarations
 
 
@@ -169,9 +288,24 @@ def test_grids_must_be_valid():
 # ---------------------------------------------------------------------- bad calls
 
 
-def test_unknown_method_lists_all():
-    with pytest.raises(MethodError, match=r"unknown method 'tie'; did you mean 'ties'\?.*tall_ta"):
-        mb.get_method("tie")
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("tie", {"ties", "tall_ties", "dare_ties"}),
+        ("tall_masks", {"tall_ta", "tall_ties"}),
+        ("TALL", {"tall_ta", "tall_ties"}),
+        ("adamergin", {"adamerging_task", "adamerging_layer"}),
+        ("qqq", set()),
+    ],
+)
+def test_unknown_method_names_the_near_ones_and_the_command_that_lists_all(name, near):
+    with pytest.raises(MethodError) as caught:
+        mb.get_method(name)
+    message = str(caught.value)
+    assert {each for each in mb.list_methods() if repr(each) in message} >= near
+    assert message.count("'") <= 2 * 6  # the name, and at most five others
+    assert message.startswith(f"unknown method {name!r}")
+    assert message.endswith(f"`mergebook methods` lists all {len(mb.list_methods())}")
 
 
 def test_unknown_parameter_lists_all(experts):

@@ -1,7 +1,7 @@
 """The registry of methods: what is registered, how a method is called, what parameters it takes."""
 
 from mergebook.registry.method import Method, Need, Run, Status
-from mergebook.registry.parameters import Parameter, PerTask, Range
+from mergebook.registry.parameters import Parameter, PerTask
 from mergebook.registry.register import (
     FAMILIES,
     Qkv,
@@ -11,9 +11,12 @@ from mergebook.registry.register import (
     merge_method,
     model_method,
 )
+from mergebook.registry.types import Learning
+from mergebook.values import Range
 
 __all__ = [
     "FAMILIES",
+    "Learning",
     "Method",
     "Need",
     "Parameter",

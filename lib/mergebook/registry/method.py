@@ -34,9 +34,8 @@ class Method:
         incomplete description; a counterpart of ours for image encoders; or common knowledge.
     needs : tuple of {"images", "labels"}
         What it needs beyond weights: unlabelled images, and their labels.
-    told : {"no", "yes", "guessed"}
-        Whether an encoder must be told the task of an image, see
-        :class:`~mergebook.merged.MergedModel`.
+    gives : type
+        The kind of :class:`~mergebook.merged.MergedModel` that it returns.
     symmetric : bool
         Whether the order of the experts is irrelevant.
     parameters : tuple of Parameter
@@ -44,7 +43,7 @@ class Method:
     grid : mapping of str to tuple
         Values that a search tries by default.
     doc : str
-        Documentation.
+        Documentation, with all parameters.
     function : callable
         The function that was registered.
     start : callable
@@ -58,13 +57,24 @@ class Method:
     paper: str | None
     status: Status
     needs: tuple[Need, ...]
-    told: Told
+    gives: type[MergedModel]
     symmetric: bool
     parameters: tuple[Parameter, ...]
     grid: Mapping[str, tuple[Any, ...]]
     doc: str
     function: Callable[..., Any]
     start: Callable[[Experts, Calibration | None], Run]
+
+    def __reduce__(self):
+        """Pickled by name: another process has the same registry."""
+        from mergebook.registry.register import get_method
+
+        return get_method, (self.name,)
+
+    @property
+    def told(self) -> Told:
+        """Whether an encoder must be told an image's task, see :class:`MergedModel`."""
+        return self.gives.told
 
     def check(self, **params: Any) -> dict[str, Any]:
         """All parameters with defaults filled in, as plain Python objects.
@@ -81,11 +91,10 @@ class Method:
         full = {name: parameter.default for name, parameter in known.items()} | params
         for name, value in full.items():
             try:
-                full[name] = known[name].convert(value)
-            except ValueError:
+                full[name] = known[name].values.convert(value)
+            except ValueError as problem:
                 raise ParameterError(
-                    f"{self.name}: {name}={value!r} is not {known[name].valid}; "
-                    f"parameters of {self.name}: {', '.join(known)}"
+                    f"{self.name}: {name}={problem}; parameters of {self.name}: {', '.join(known)}"
                 ) from None
         return full
 

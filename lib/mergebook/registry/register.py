@@ -9,7 +9,7 @@ from them come the pages of the methods, the search grids and the checks of what
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from inspect import isclass
 from typing import Any, Literal, get_args, get_type_hints
@@ -18,22 +18,12 @@ from torch import Tensor
 
 from mergebook.calibration import Calibration
 from mergebook.errors import MethodError, unknown
-from mergebook.merged import MergedModel, SharedModel, Told
+from mergebook.merged import MergedModel, SharedModel
+from mergebook.registry.docs import in_full
 from mergebook.registry.method import Method, Need, Run, Status
-from mergebook.registry.parameters import Parameter, PerTask, Range, read_parameters
+from mergebook.registry.parameters import Parameter, read_parameters
+from mergebook.values import Values
 from mergebook.weights import Experts
-
-__all__ = [
-    "Method",
-    "Parameter",
-    "PerTask",
-    "Range",
-    "get_method",
-    "list_methods",
-    "merge",
-    "merge_method",
-    "model_method",
-]
 
 # Packages whose modules register methods when they are imported, which is on the first look-up.
 _PACKAGES = tuple(
@@ -102,18 +92,20 @@ def merge_method(
     MethodError
         If the name is taken, or the function's declaration is incomplete.
     """
+    _check_family(name, family)
     if needs and prepare is None:
         raise MethodError(f"{name}: a merge that needs {needs} looks at them in `prepare`")
 
     def register(function: Callable[..., Tensor]) -> Method:
         wanted = () if prepare is None else inspect.signature(prepare).parameters
+        declared = read_parameters(function, num_positional=1 if prepare is None else 2)
 
         def start(experts: Experts, calibration: Calibration | None) -> Run:
             last: dict[str, Any] = {}  # the state of the last merge, and what it depends on
 
             def run(params: dict[str, Any]) -> MergedModel:
-                params = dict(params)
-                arrangement = params.pop("qkv", None)
+                params = declared.pack(params)
+                arrangement = params.pop("qkv", None) if qkv else None
                 view = experts.arranged(arrangement) if arrangement else experts
                 if prepare is None:
                     return SharedModel.build(experts, lambda layer: function(layer, **params), view)
@@ -132,8 +124,7 @@ def merge_method(
         return _register(
             function,
             start,
-            num_positional=1 if prepare is None else 2,
-            extra=[_qkv(qkv)] if qkv else [],
+            (*declared.parameters, *([_qkv(qkv)] if qkv else [])),
             name=name,
             title=title,
             paper=paper,
@@ -141,7 +132,7 @@ def merge_method(
             status=status,
             symmetric=symmetric,
             needs=needs,
-            told=SharedModel.told,
+            gives=SharedModel,
             grid=grid or {},
         )
 
@@ -166,16 +157,19 @@ def model_method(
     Its return annotation names the kind, which says whether the model is told the task.
     Parameters and errors are those of :func:`merge_method`.
     """
+    _check_family(name, family)
 
     def register(function: Callable[..., MergedModel]) -> Method:
+        declared = read_parameters(function, num_positional=2 if needs else 1)
+
         def start(experts: Experts, calibration: Calibration | None) -> Run:
             images = [calibration] if needs else []
-            return lambda params: function(experts, *images, **params)
+            return lambda params: function(experts, *images, **declared.pack(params))
 
         return _register(
             function,
             start,
-            num_positional=2 if needs else 1,
+            declared.parameters,
             name=name,
             title=title,
             paper=paper,
@@ -183,48 +177,48 @@ def model_method(
             status=status,
             symmetric=symmetric,
             needs=needs,
-            told=_told(function),
+            gives=_kind(function),
             grid=grid or {},
         )
 
     return register
 
 
-def _told(function: Callable[..., MergedModel]) -> Told:
-    """Whether what a function returns is told the task: a fact of its declared kind."""
+def _check_family(name: str, family: str) -> None:
+    if family not in FAMILIES:
+        raise MethodError(f"{name}: {unknown('family', family, FAMILIES)}")
+
+
+def _kind(function: Callable[..., MergedModel]) -> type[MergedModel]:
+    """What a function declares that it returns."""
     kind = get_type_hints(function).get("return")
     if not (isclass(kind) and issubclass(kind, MergedModel) and kind is not MergedModel):
         raise MethodError(
             f"{function.__name__}: declare the kind of MergedModel that it returns, "
             f"such as `-> SharedModel`; it says whether the model is told the task"
         )
-    return kind.told
+    return kind
 
 
 def _qkv(default: Qkv) -> Parameter:
     return Parameter(
         "qkv",
-        "choice",
+        Values("choice", choices=get_args(Qkv)),
         default,
         "Query, key and value as one stacked matrix (open_clip's `in_proj_weight`) or as three "
         "(Hugging Face's `q_proj`, `k_proj`, `v_proj`), whichever way the checkpoints store them.",
-        choices=get_args(Qkv),
     )
 
 
 def _register(
     function: Callable[..., Any],
     start: Callable[[Experts, Calibration | None], Run],
-    *,
-    num_positional: int,
-    extra: Sequence[Parameter] = (),
+    parameters: tuple[Parameter, ...],
     **facts: Any,
 ) -> Method:
-    if facts["family"] not in FAMILIES:
-        raise MethodError(f"{facts['name']}: " + unknown("family", facts["family"], FAMILIES))
     method = Method(
-        parameters=(*read_parameters(function, num_positional), *extra),
-        doc=inspect.getdoc(function) or "",
+        parameters=parameters,
+        doc=in_full(inspect.getdoc(function) or "", facts["needs"], parameters),
         function=function,
         start=start,
         **facts,
@@ -245,11 +239,11 @@ def get_method(name: str) -> Method:
     Raises
     ------
     MethodError
-        If there is none; the message lists all.
+        If there is none; the message says which are near.
     """
     names = list_methods()
     if name not in names:
-        raise MethodError(unknown("method", name, names))
+        raise MethodError(unknown("method", name, names, listed_by="mergebook methods"))
     return _METHODS[name]
 
 
