@@ -1,5 +1,6 @@
 """The command line: what it prints, what it refuses, and that a failure leaves nothing behind."""
 
+import re
 import subprocess
 import sys
 
@@ -191,15 +192,27 @@ def test_methods_lists_every_method(capsys):
     assert "[None]" not in out  # common knowledge has no paper
     for name in mb.list_methods():
         method = mb.get_method(name)
-        needs = f"{method.family}, needs {' and '.join(method.needs)};"
+        needs = f"{method.family}, needs {' and '.join(method.needs)}, "
         assert not method.needs or needs in out
+
+
+def test_describe_says_each_parameter_once(capsys):
+    for name in mb.list_methods():
+        method = mb.get_method(name)
+        _, out, _ = run(capsys, "describe", name)
+        assert out.startswith(f"{name}: {method.title}")
+        assert ":`" not in out
+        for parameter in method.parameters:
+            lines = re.findall(rf"^ *{parameter.name}\b( = |: | *$)", out, re.MULTILINE)
+            assert lines == [" = "], parameter.name
+        assert out.count("\nParameters\n") == bool(method.parameters)
 
 
 def test_describe_a_method_and_a_notebook(capsys, monkeypatch, root):
     monkeypatch.chdir(root)
     _, out, _ = run(capsys, "describe", "ties")
     assert "yadav2023ties" in out
-    assert "density: float = 0.2" in out
+    assert "  density = 0.2, a number from 0 to 1\n      Kept share of the entries" in out
     name = next(iter(find_notebooks(root)))
     _, out, _ = run(capsys, "describe", name)
     assert out.startswith(f"{name}: ")

@@ -1,4 +1,8 @@
-"""CLIP backbones through open_clip, among them two tiny ones of ours, and zero-shot heads."""
+"""CLIP backbones through open_clip, among them two tiny ones of ours, and zero-shot heads.
+
+open_clip brings torchvision, which takes longer to import than torch: it is imported where a model
+is built, so that whoever only names a backbone does not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -141,6 +144,8 @@ def vocabulary() -> list[str]:
 
 
 def _configs() -> None:
+    import open_clip
+
     if not set(MINI) <= set(open_clip.list_models()):
         for name in MINI:
             open_clip.add_model_config(assets_dir() / f"{name}.json")
@@ -172,6 +177,8 @@ def create(name: str) -> Backbone:
     """
     if name not in list_backbones():
         raise BackboneError(unknown("backbone", name, list_backbones()))
+    import open_clip
+
     _configs()
     quick = {} if name in MINI else {"force_quick_gelu": True}  # OpenAI's weights need it
     with _quiet():
@@ -207,6 +214,8 @@ def load_backbone(name: str = "mini-small", path: str | Path | None = None) -> B
     """
     backbone = create(name)
     if path is None and name in PAPER:
+        import open_clip
+
         try:
             state = open_clip.create_model(name, pretrained="openai").state_dict()
         except Exception as error:  # the hub's client raises many kinds; all mean "not available"
