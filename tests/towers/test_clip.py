@@ -1,6 +1,7 @@
 """Backbones, tokenizer and heads."""
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 
@@ -112,8 +113,8 @@ def test_weights_that_cannot_be_had_say_so(monkeypatch):
             raise OSError("no route to host")
         return create(*args, **kwargs)
 
-    create = clip.open_clip.create_model
-    monkeypatch.setattr(clip.open_clip, "create_model", offline)
+    create = open_clip.create_model
+    monkeypatch.setattr(open_clip, "create_model", offline)
     clip.load_backbone.cache_clear()
     with pytest.raises(BackboneError, match=r"'ViT-B-32'.*no route to host.*give `path`"):
         clip.load_backbone("ViT-B-32")
