@@ -1,4 +1,4 @@
-"""Lines, bars and radars: what is drawn where."""
+"""Lines, bars and dots: what is drawn where."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -7,8 +7,9 @@ import pytest
 from matplotlib.colors import to_hex
 
 from mergebook.errors import ReportError
-from mergebook.report import bar_figure, curve_figure, method_style, radar_figure, weights_figure
-from mergebook.report.style import METHOD_STYLES
+from mergebook.report import bar_figure, curve_figure, dot_figure, weights_figure
+from mergebook.report.embed import DOTS
+from mergebook.report.style import METHOD_STYLES, PAGE_WIDTH
 
 LINE = pd.DataFrame(
     {
@@ -33,7 +34,7 @@ def test_lines_are_sorted_in_per_cent_with_their_bands():
     [ax] = fig.axes
     tall, control = ax.lines
     assert (tall.get_xdata().tolist(), tall.get_ydata().tolist()) == ([1, 2], [40, 50])
-    assert to_hex(tall.get_color()) == method_style("tall_ta").colour.lower()
+    assert to_hex(tall.get_color()) == METHOD_STYLES["tall_ta"].colour.lower()
     assert to_hex(control.get_color()) != to_hex(tall.get_color())
     heights = ax.collections[0].get_paths()[0].vertices[:, 1]
     assert (heights.min(), heights.max()) == pytest.approx((35, 55))
@@ -71,11 +72,22 @@ def test_a_long_row_is_broken():
     ]
 
 
-def test_lines_of_one_colour_differ_in_their_dashes():
-    frame = LINE.assign(method=["task_arithmetic"] * 2 + ["consensus_ta"] * 2)
-    sum_, consensus = curve_figure({"": {"": frame}}, x="k", **LABELS).axes[0].lines
-    assert sum_.get_color() == consensus.get_color()
-    assert (sum_.get_linestyle(), consensus.get_linestyle()) == ("-", "--")
+def test_more_keys_than_columns_turn_the_grid():
+    rows = {kind: {f"{n} tasks": LINE for n in (8, 14, 20)} for kind in ("Measured", "Reported")}
+    fig = curve_figure(rows, x="k", **LABELS)
+    assert fig.axes[0].get_subplotspec().get_gridspec().get_geometry() == (3, 2)
+    titles = [ax.get_title() for ax in fig.axes[:3]]
+    assert titles == ["Measured, 8 tasks", "Reported, 8 tasks", "Measured, 14 tasks"]
+    assert [ax.get_ylabel() for ax in fig.axes] == ["%", ""] * 3
+    assert [ax.get_xlabel() for ax in fig.axes] == [""] * 4 + ["votes"] * 2
+
+
+def test_panels_are_wide_enough_to_read():
+    rows = {kind: {f"{n} tasks": LINE for n in (8, 14, 20)} for kind in "ABC"}
+    fig = curve_figure(rows, x="k", **LABELS)
+    assert fig.get_figwidth() == PAGE_WIDTH
+    per_row = {ax.get_subplotspec().colspan.start for ax in fig.axes}
+    assert DOTS * fig.get_figwidth() / len(per_row) >= 900
 
 
 def test_bars_stand_side_by_side_and_gaps_stay_gaps():
@@ -89,19 +101,22 @@ def test_bars_stand_side_by_side_and_gaps_stay_gaps():
     assert [text.get_text() for text in fig.axes[0].get_xticklabels()] == ["2", "1"]
 
 
-def test_a_radar_closes_its_ring_and_leaves_gaps():
+def test_dots_stand_on_a_line_per_task_sorted_and_leave_gaps():
     frame = pd.DataFrame(
         {
-            "task": ["a", "b", "c", "a", "c"],
+            "task": ["a", "b", "house_numbers", "a", "house_numbers"],
             "method": ["ties"] * 3 + ["zero_shot"] * 2,
-            "accuracy": [0.1, 0.2, 0.3, 0.4, 0.5],
+            "accuracy": [0.1, 0.9, 0.3, 0.4, 0.5],
         }
     )
-    fig = radar_figure({"Measured": {"": frame}})
-    full, gap = fig.axes[0].lines
-    assert full.get_ydata() == pytest.approx([10, 20, 30, 10])
-    assert np.isnan(gap.get_ydata()[1])
-    assert fig.axes[0].get_title() == "Measured"
+    [ax] = dot_figure({"Measured": {"": frame}}).axes
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "House numbers", "b"]
+    _, ties, zero_shot = ax.collections
+    assert ties.get_offsets()[:, 0].tolist() == [10, 30, 90]
+    assert zero_shot.get_offsets().filled(np.nan)[:, 0] == pytest.approx(
+        [40, 50, np.nan], nan_ok=True
+    )
+    assert (ax.get_title(), ax.get_xlabel()) == ("Measured", "Accuracy, %")
 
 
 def test_weights_as_cells():
@@ -131,7 +146,7 @@ def test_what_is_no_method_is_told_from_methods():
     [ax] = curve_figure({"": {"": layers}}, x="k", **LABELS).axes
     assert {line.get_linestyle() for line in ax.lines} == {"-"}
     colours = {to_hex(line.get_color()) for line in ax.lines}
-    methods = {method_style(name).colour.lower() for name in METHOD_STYLES}
+    methods = {style.colour.lower() for style in METHOD_STYLES.values()}
     assert len(colours) == 2 and not colours & methods
 
 

@@ -1,9 +1,15 @@
-"""The book's two small Sphinx extensions."""
+"""The book's small Sphinx extensions."""
 
+import base64
 import importlib.util
+import re
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
+from docutils import nodes
+
 from mergebook import paths
+from mergebook.report import show
 
 REPOSITORY = "https://github.com/mergebook/companion"
 
@@ -58,3 +64,35 @@ def test_every_other_script_stays():
     context = {"script_files": [*dropped, *kept]}
     extension("no_thebe").drop_thebe(None, "index", "page.html", context, None)
     assert context["script_files"] == kept
+
+
+def page_with(*texts: str) -> nodes.document:
+    document = nodes.document(None, None)
+    document += [nodes.raw("", text, format="html") for text in texts]
+    return document
+
+
+def builder(folder, kind: str = "html") -> SimpleNamespace:
+    made = SimpleNamespace(
+        format=kind, imagedir="_images", get_target_uri=lambda page: f"{page}.html"
+    )
+    return SimpleNamespace(outdir=str(folder), builder=made)
+
+
+def test_figures_of_notebooks_become_files(tmp_path):
+    fig, _ = plt.subplots()
+    html = show(fig, alt="an empty figure", name="empty").data
+    data = base64.b64decode(re.search(r"base64,([^\"]+)", html)[1])
+    document = page_with(html, html, "<p>no figure</p>")
+    write = extension("image_files").write_files
+    write(builder(tmp_path), document, "executed/basics/page")
+    [image] = (tmp_path / "_images").iterdir()  # the same figure twice is one file
+    assert image.read_bytes() == data
+    first, second, last = (node.astext() for node in document.findall(nodes.raw))
+    assert f'src="../../_images/{image.name}"' in first
+    assert first == second and "base64" not in first
+    assert 'alt="an empty figure"' in first
+    assert last == "<p>no figure</p>"
+    latex = page_with(html)
+    write(builder(tmp_path, "latex"), latex, "executed/basics/page")
+    assert latex.astext() == html

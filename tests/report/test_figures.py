@@ -1,27 +1,30 @@
 import base64
 import io
+import itertools
 import re
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from PIL import Image
 
+from mergebook import list_methods
 from mergebook.errors import ReportError
 from mergebook.report import (
     accuracy_vs_storage,
     line_figure,
-    method_style,
+    method_styles,
     per_task_heatmap,
     reported_main_table,
     sample_sheet,
     scale_curve,
     show,
+    task_title,
     task_vector_sketch,
 )
-from mergebook.report.style import METHOD_STYLES
+from mergebook.report.style import METHOD_COLOURS, METHOD_STYLES, OTHER_COLOURS
 
 
 @pytest.fixture(autouse=True)
@@ -30,9 +33,47 @@ def close_figures():
     plt.close("all")
 
 
-def test_methods_are_told_apart():
-    assert len(set(METHOD_STYLES.values())) == len(METHOD_STYLES)
-    assert method_style("my_own") == method_style("my_own")
+# How colours look without one kind of cone (Machado et al., 2009, severity 1), in linear RGB.
+SEEN = {
+    "all cones": np.eye(3),
+    "protanopia": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    "deuteranopia": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+}
+TO_XYZ = np.array([[0.412, 0.358, 0.180], [0.213, 0.715, 0.072], [0.019, 0.119, 0.950]])
+
+
+def lab(colour: str, seen) -> np.ndarray:
+    """CIELAB coordinates of a colour as seen."""
+    value = np.array(to_rgb(colour))
+    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    xyz = TO_XYZ @ np.clip(np.array(seen) @ linear, 0, 1) / [0.950, 1.0, 1.089]
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_no_two_methods_share_a_colour_for_any_reader(seen):
+    colours = [style.colour for style in METHOD_STYLES.values()]
+    assert sorted(colours) == sorted(METHOD_COLOURS)
+    places = [lab(colour, SEEN[seen]) for colour in colours]
+    # A just noticeable difference is about 2.
+    assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(places, 2)) > 12
+
+
+def test_methods_of_one_figure_differ_and_known_ones_never_change():
+    names = ["cart", "tall_ta", "emr", "task_arithmetic", "pcb", "control", "another control"]
+    styles = method_styles(names)
+    assert list(styles) == names
+    assert len({style.colour for style in styles.values()}) == len(names)
+    assert styles["tall_ta"] == METHOD_STYLES["tall_ta"]
+    assert {styles["control"].colour, styles["another control"].colour} <= set(OTHER_COLOURS)
+    every = method_styles(list_methods())  # more than there are colours: markers tell the rest
+    assert len(set(every.values())) == len(every)
+
+
+def test_tasks_have_titles():
+    assert task_title("house_numbers") == "House numbers"
+    assert task_title("my_pets") == "my pets"
 
 
 def test_accuracy_vs_storage_draws_each_method_in_its_place(results):
@@ -46,14 +87,15 @@ def test_accuracy_vs_storage_draws_each_method_in_its_place(results):
     assert zero_shot * task_arithmetic == pytest.approx(12.5**2)
     assert [x for x, _ in others] == [26.25, 100.0]
     colours = [to_hex(dots.get_facecolor()[0]) for dots in fig.axes[0].collections]
-    assert colours[2] == method_style("tall_ta").colour.lower()
+    assert colours[2] == METHOD_STYLES["tall_ta"].colour.lower()
 
 
 def test_reported_numbers_get_axes_of_their_own(results):
     fig = accuracy_vs_storage(results, {8: reported_main_table(num_tasks=8)})
     titles = [ax.get_title() for ax in fig.axes]
-    assert titles == ["Measured, mini-small, 8 tasks", "Measured, mini-small, 14 tasks",
-                      "Reported, ViT-B/32, 8 tasks", ""]  # fmt: skip
+    assert titles == ["8 tasks", "14 tasks", "8 tasks", ""]
+    rows = [ax.get_ylabel().split("\n")[0] for ax in fig.axes[::2]]
+    assert rows == ["Measured, mini-small", "Reported, ViT-B/32"]
     assert [len(ax.collections) for ax in fig.axes] == [4, 4, 11, 0]
 
 
@@ -70,7 +112,10 @@ def test_heatmap_cells(results):
     tasks, mean, _ = per_task_heatmap(results).axes
     assert [text.get_text() for text in tasks.texts[:4]] == ["41", "61", "71", "81"]
     assert [text.get_text() for text in mean.texts[:2]] == ["51", "76"]
-    assert [t.get_text() for t in tasks.get_xticklabels()] == ["digits", "house numbers"]
+    assert [t.get_text() for t in tasks.get_xticklabels()] == [
+        "Handwritten digits",
+        "House numbers",
+    ]
 
 
 def test_sample_sheet_shows_each_image():
@@ -86,9 +131,9 @@ def test_sample_sheet_shows_each_image():
 
 
 def test_line_figure_has_a_panel_for_each_task():
-    rows = [(t, a, 0.4 + a / 2) for t in ("digits", "faces") for a in (0, 0.5, 1)]
+    rows = [(t, a, 0.4 + a / 2) for t in ("house_numbers", "mine") for a in (0, 0.5, 1)]
     one, two = line_figure(pd.DataFrame(rows, columns=["task", "alpha", "accuracy"])).axes
-    assert [one.get_title(), two.get_title()] == ["digits", "faces"]
+    assert [one.get_title(), two.get_title()] == ["House numbers", "mine"]
     assert one.lines[1].get_xydata() == pytest.approx(np.array([[0, 40], [0.5, 65], [1, 90]]))
     with pytest.raises(ReportError, match="the table is empty"):
         line_figure(pd.DataFrame({"task": [], "alpha": [], "accuracy": []}))
@@ -115,7 +160,10 @@ def test_show_embeds_an_opaque_retina_image_with_its_alternative_text():
     assert "<figcaption>x &lt; y</figcaption>" in html
     data = re.search(r"base64,([^\"]+)", html).group(1)
     image = Image.open(io.BytesIO(base64.b64decode(data)))
-    assert image.width == 2 * int(re.search(r'width="(\d+)"', html).group(1))
+    width, height = (int(re.search(rf'{side}="(\d+)"', html)[1]) for side in ("width", "height"))
+    assert width == 800  # a page
+    assert image.size == (width * 2.4, height * 2.4)
+    assert 'loading="lazy"' in html
     assert image.convert("RGBA").getpixel((0, 0)) == (255, 255, 255, 255)
     assert not plt.fignum_exists(fig.number)
 
@@ -128,3 +176,10 @@ def test_show_is_reproducible():
 def test_show_refuses_an_empty_alternative_text():
     with pytest.raises(ReportError, match="figure 'sketch' has no alternative text"):
         show(task_vector_sketch(), alt=" ", name="sketch")
+
+
+def test_show_knows_the_kinds_of_pictures():
+    html = show(task_vector_sketch(), alt="a", name="n", kind="hero").data
+    assert 'class="mergebook hero"' in html
+    with pytest.raises(ReportError, match="unknown kind 'large'"):
+        show(task_vector_sketch(), alt="a", name="n", kind="large")

@@ -12,7 +12,7 @@ from mergebook.report.claims import (
     verdict,
     verdicts,
 )
-from mergebook.report.curves import bar_figure, curve_figure, radar_figure
+from mergebook.report.curves import bar_figure, curve_figure, dot_figure
 from mergebook.report.embed import show
 from mergebook.report.figures import (
     accuracy_vs_storage,
@@ -34,7 +34,7 @@ from mergebook.report.reported import (
     reported_sizes,
 )
 from mergebook.report.results import load_results, save_results
-from mergebook.report.style import method_style
+from mergebook.report.style import method_styles, task_title
 from mergebook.report.tables import folded, html_table, side_by_side
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "claims_table",
     "committed",
     "curve_figure",
+    "dot_figure",
     "folded",
     "frontier_figure",
     "glue",
@@ -56,10 +57,9 @@ __all__ = [
     "load_claims",
     "load_results",
     "measured",
-    "method_style",
+    "method_styles",
     "over_seeds",
     "per_task_heatmap",
-    "radar_figure",
     "readable",
     "reported",
     "reported_estimate",
@@ -71,6 +71,7 @@ __all__ = [
     "search_figure",
     "show",
     "side_by_side",
+    "task_title",
     "task_vector_sketch",
     "verdict",
     "verdicts",

@@ -11,14 +11,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mergebook.errors import ReportError
-from mergebook.report.style import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, book_style
+from mergebook.report.style import BLUE, GREEN, GREY, PAGE_WIDTH, VERMILION, book_style, task_title
+from mergebook.report.style import METHOD_COLOURS as COLOURS
 
 
 @book_style()
 def task_vector_sketch() -> Figure:
     """Draw what is merged: base, two experts, their task vectors, and two ways to add them."""
     base, ends = np.array([0.0, 0.0]), {"A": np.array([2.6, 0.25]), "B": np.array([0.5, 1.9])}
-    fig, ax = plt.subplots(figsize=(6.4, 3.1), layout="constrained")
+    fig, ax = plt.subplots(figsize=(PAGE_WIDTH, 3.9), layout="constrained")
     for (name, end), colour in zip(ends.items(), (BLUE, VERMILION), strict=True):
         ax.annotate("", end, base, arrowprops={"arrowstyle": "-|>", "lw": 2.2, "color": colour})
         side = np.array([0.05, -0.32]) if name == "A" else np.array([-0.42, 0.02])
@@ -82,14 +83,14 @@ def scale_curve(curve: pd.DataFrame, experts: pd.Series) -> Figure:
     ReportError
         If an expert is missing.
     """
-    fig, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
-    looks = zip(cycle((BLUE, VERMILION, GREEN, ORANGE, PURPLE)), cycle("osD^"), strict=False)
+    fig, ax = plt.subplots(figsize=(PAGE_WIDTH, 3.6), layout="constrained")
+    looks = zip(cycle(COLOURS), cycle("osD^"), strict=False)
     for (task, part), (colour, marker) in zip(
         curve.groupby("task", sort=False), looks, strict=False
     ):
         if task not in experts:
             raise ReportError(f"no accuracy of the expert of task {task!r}")
-        name = str(task).replace("_", " ")
+        name = task_title(task)
         line = part.sort_values("scale")
         ax.plot(line["scale"], 100 * line["accuracy"], color=colour, marker=marker, label=name)
         label = f"expert for {name}"

@@ -8,9 +8,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mergebook.errors import ReportError
-from mergebook.report.style import BLUE, GREY, book_style
+from mergebook.report.style import BLUE, GREY, PAGE_WIDTH, book_style, task_title
 
-COLUMNS = 5
+COLUMNS = 4
 
 
 @book_style()
@@ -36,7 +36,7 @@ def line_figure(line: pd.DataFrame) -> Figure:
         raise ReportError("no line to draw: the table is empty")
     rows = -(-len(tasks) // COLUMNS)
     fig, axes = plt.subplots(
-        rows, min(COLUMNS, len(tasks)), figsize=(8.4, 1.5 * rows + 0.5), squeeze=False,
+        rows, min(COLUMNS, len(tasks)), figsize=(PAGE_WIDTH, 1.6 * rows + 0.5), squeeze=False,
         sharex=True, sharey=True, layout="constrained",
     )  # fmt: skip
     for ax in axes.flat[len(tasks) :]:
@@ -46,7 +46,7 @@ def line_figure(line: pd.DataFrame) -> Figure:
         ends = part["accuracy"].iloc[[0, -1]].to_numpy()
         ax.plot([0, 1], 100 * ends, ls=":", color=GREY, lw=1)
         ax.plot(part["alpha"], 100 * part["accuracy"], "o-", color=BLUE, ms=3, lw=1.5)
-        ax.set_title(task, fontsize=9)
+        ax.set_title(task_title(task), fontsize=9)
         ax.set(ylim=(0, 103), xticks=np.array([0, 0.5, 1]))
     fig.supxlabel("Position between base (0) and expert (1)", fontsize=10)
     fig.supylabel("Test accuracy, %", fontsize=10)

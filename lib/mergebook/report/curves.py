@@ -1,111 +1,23 @@
-"""Lines, bars and radars of a chapter: measured panels above, reported ones below."""
+"""Lines, bars and dots of a chapter: measured panels beside reported ones."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import cycle
+from collections.abc import Mapping
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mergebook.errors import ReportError
 from mergebook.registry import list_methods
-from mergebook.report.style import (
-    FALLBACK_COLOURS,
-    FALLBACK_MARKERS,
-    METHOD_STYLES,
-    OTHER_COLOURS,
-    MethodStyle,
-    book_style,
-    title_of,
-)
-
-MAX_COLUMNS = 3
-Panels = Mapping[str, Mapping[object, pd.DataFrame]]
+from mergebook.report.panels import Panels, grid, legend_below, names_in
+from mergebook.report.style import MethodStyle, book_style, method_styles, task_title
 
 
 def _dashes(styles: Mapping[str, MethodStyle]) -> dict[str, str]:
-    """Kind of line for each name: of methods in one colour, all but the first are dashed.
-
-    What is drawn beside methods and is none, such as a control, is dotted.
-    """
-    first = {style.colour: name for name, style in reversed(styles.items())}
-    kinds = {n: "-" if first[style.colour] == n else "--" for n, style in styles.items()}
+    """Kind of line for each name: what is drawn beside methods and is none is dotted."""
     methods = set(list_methods()) & styles.keys()
-    return {n: ":" if methods and n not in methods else kind for n, kind in kinds.items()}
-
-
-def _styles(names: list[str]) -> dict[str, MethodStyle]:
-    """A style for each line: a method's own where it has one, else the next that is free.
-
-    What is no method has colours that no method has.
-    """
-    taken = {METHOD_STYLES[name].colour for name in names if name in METHOD_STYLES}
-    free = [colour for colour in FALLBACK_COLOURS if colour not in taken] or FALLBACK_COLOURS
-    methods = zip(cycle(free), cycle(FALLBACK_MARKERS), strict=False)
-    others = zip(cycle(OTHER_COLOURS), cycle(FALLBACK_MARKERS), strict=False)
-    known = list_methods()
-    return {
-        name: METHOD_STYLES.get(name) or MethodStyle(*next(methods if name in known else others))
-        for name in names
-    }
-
-
-def _grid(
-    panels: Panels,
-    width: float,
-    height: float,
-    xlabel: str = "",
-    ylabel: str = "",
-    **kwargs: object,
-) -> tuple[Figure, Iterator[tuple[Axes, pd.DataFrame]]]:
-    """Figure with a row for each source and a column for each key, and what to draw where."""
-    # The longest row settles the order of the columns.
-    by_length = sorted(panels.values(), key=len, reverse=True)
-    keys = list(dict.fromkeys(key for row in by_length for key in row))
-    if not keys:
-        raise ReportError("nothing to draw: there is no panel")
-    rows = [(source, [(key, row.get(key)) for key in keys]) for source, row in panels.items()]
-    if len(rows) == 1 and len(keys) > MAX_COLUMNS:  # a single long row goes on in the next
-        [(source, line)] = rows
-        rows = [(source, line[start : start + 2]) for start in range(0, len(line), 2)]
-    columns = len(rows[0][1])
-    fig, axes = plt.subplots(
-        len(rows),
-        columns,
-        figsize=(max(6.4, width * columns + 0.6), height * len(rows) + 0.8),
-        squeeze=False,
-        layout="constrained",
-        **kwargs,
-    )
-    for ax in axes.flat:
-        ax.set_axis_off()
-
-    def cells() -> Iterator[tuple[Axes, pd.DataFrame]]:
-        lowest = {}
-        for (source, line), row in zip(rows, axes, strict=True):
-            label = [source, ylabel] if len(keys) > 1 else [ylabel]
-            for column, (ax, (key, frame)) in enumerate(zip(row, line, strict=False)):
-                if frame is None:
-                    continue
-                ax.set_axis_on()
-                ax.set_title(str(key) if len(keys) > 1 else source)
-                yield ax, frame
-                pad = 30 if ax.name == "polar" else None  # left of the spokes' names
-                ax.set_ylabel("\n".join(filter(None, label)), labelpad=pad)
-                label, lowest[column] = [], ax
-        for ax in lowest.values():
-            ax.set_xlabel(xlabel)
-
-    return fig, cells()
-
-
-def _series(frame: pd.DataFrame, by: str) -> list[str]:
-    return list(map(str, frame[by].unique()))
+    return {name: ":" if methods and name not in methods else "-" for name in styles}
 
 
 @book_style()
@@ -120,15 +32,14 @@ def curve_figure(
     log: bool = False,
     share: bool = True,
 ) -> Figure:
-    """Draw lines with intervals, one panel for each source (downwards) and key (to the right).
+    """Draw lines with intervals, one panel for each source and key.
 
     Parameters
     ----------
     panels : mapping of str to mapping of key to DataFrame
         Source, e.g. ``"Measured, mini-small"``, then key, e.g. ``"8 tasks"``; keys come in the
-        order of the longest row. A single row of many panels is broken. A frame has the
-        columns `x`, `y` (a fraction, drawn in per cent), `by`, and, for a band, ``<y>_low`` and
-        ``<y>_high``.
+        order of the longest row. A frame has the columns `x`, `y` (a fraction, drawn in per
+        cent), `by`, and, for a band, ``<y>_low`` and ``<y>_high``.
     x, y, by : str
         Names of the columns; each value of `by` is one line. Methods have their own style.
     xlabel, ylabel : str
@@ -136,22 +47,18 @@ def curve_figure(
     log : bool, default False
         Whether the horizontal axis is logarithmic.
     share : bool, default True
-        Whether the panels of a row share their vertical axis, those of a column the horizontal.
+        Whether the panels of a source share their vertical axis, those of a key the horizontal.
 
     Raises
     ------
     ReportError
         If there is no panel.
     """
-    shared = {"sharey": "row" if share else "none", "sharex": "col" if share else "none"}
-    fig, cells = _grid(panels, 3.2, 2.7, xlabel, ylabel, **shared)
-    lines = [
-        name for row in panels.values() for frame in row.values() for name in _series(frame, by)
-    ]
-    styles = _styles(list(dict.fromkeys(lines)))
+    fig, cells = grid(panels, 2.9, xlabel, ylabel, share=share)
+    styles = method_styles(names_in(panels, by))
     dashes, handles = _dashes(styles), {}
     for ax, frame in cells:
-        for name in _series(frame, by):
+        for name in map(str, frame[by].unique()):
             part = frame[frame[by].astype(str) == name].sort_values(x)
             colour, marker = styles[name]
             [handles[name]] = ax.plot(
@@ -162,13 +69,11 @@ def curve_figure(
                 ax.fill_between(part[x], low, high, color=colour, alpha=0.18, lw=0)
         if (frame[y] < 0).any():
             ax.axhline(0, color="#444444", lw=0.8)
-        ax.tick_params(axis="x", labelbottom=True)  # also above panels of the same column
         if log:
             ax.set_xscale("log")
         elif pd.api.types.is_integer_dtype(frame[x]):
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    names = [title_of(name) for name in handles]
-    fig.legend(handles.values(), names, loc="outside lower center", ncols=min(4, len(names)))
+    legend_below(fig, handles, handles.values())
     return fig
 
 
@@ -177,15 +82,12 @@ def bar_figure(
     panels: Panels, *, x: str, y: str = "share", by: str = "method", xlabel: str, ylabel: str
 ) -> Figure:
     """Draw groups of bars: as :func:`curve_figure`, one bar for each value of `x` and of `by`."""
-    fig, cells = _grid(panels, 3.2, 2.5, xlabel, ylabel, sharey="row")
-    groups = [
-        name for row in panels.values() for frame in row.values() for name in _series(frame, by)
-    ]
-    styles = _styles(list(dict.fromkeys(groups)))
+    fig, cells = grid(panels, 2.7, xlabel, ylabel)
+    styles = method_styles(names_in(panels, by))
     handles = {}
     for ax, frame in cells:
         values = list(frame[x].unique())
-        names = _series(frame, by)
+        names = list(map(str, frame[by].unique()))
         for place, name in enumerate(names):
             part = frame[frame[by].astype(str) == name].set_index(x)[y].reindex(values)
             at = np.arange(len(values)) + (place - (len(names) - 1) / 2) * 0.8 / len(names)
@@ -195,45 +97,40 @@ def bar_figure(
         if max(map(len, map(str, values))) > 4:
             ax.tick_params(axis="x", labelrotation=40)
         ax.grid(axis="x", visible=False)
-    names = [title_of(name) for name in handles]
-    fig.legend(handles.values(), names, loc="outside lower center", ncols=min(4, len(names)))
+    legend_below(fig, handles, handles.values())
     return fig
 
 
 @book_style()
-def radar_figure(panels: Panels, *, y: str = "accuracy") -> Figure:
-    """Draw a radar per panel: one spoke per task, one line per method.
+def dot_figure(
+    panels: Panels, *, y: str = "accuracy", by: str = "method", xlabel: str = "Accuracy, %"
+) -> Figure:
+    """Draw a dot per method on a line per task, the tasks of a panel sorted by their mean.
 
     Parameters
     ----------
     panels : mapping of str to mapping of key to DataFrame
-        As for :func:`curve_figure`; columns ``task``, ``method``, `y` (a fraction). A method that
-        lacks a task has a gap there.
-    y : str, default "accuracy"
-        Column to draw.
+        As for :func:`curve_figure`; columns ``task``, `by`, `y` (a fraction). A method that lacks
+        a task has no dot there. The panels share one horizontal axis.
+    y, by : str
+        Names of the columns.
+    xlabel : str
+        Label of the horizontal axis.
     """
-    fig, cells = _grid(panels, 4.2, 4.0, subplot_kw={"projection": "polar"})
-    lines = [
-        n for row in panels.values() for frame in row.values() for n in _series(frame, "method")
-    ]
-    styles = _styles(list(dict.fromkeys(lines)))
-    dashes, handles = _dashes(styles), {}
+    fig, cells = grid(
+        panels, lambda frame: 0.7 + 0.21 * frame["task"].nunique(), xlabel, share=False, sharex=True
+    )
+    styles = method_styles(names_in(panels, by))
+    handles = {}
     for ax, frame in cells:
-        whole = frame["method"].value_counts(sort=False).idxmax()  # settles the tasks' order
-        known = frame.loc[frame["method"] == whole, "task"]
-        tasks = list(dict.fromkeys([*known, *frame["task"]]))
-        turn = 2 * np.pi * np.arange(len(tasks) + 1) / len(tasks)
-        for name in _series(frame, "method"):
-            part = 100 * frame[frame["method"] == name].set_index("task")[y].reindex(tasks)
-            ring = [*part, part.iloc[0]]
+        wide = 100 * frame.pivot_table(index="task", columns=by, values=y, sort=False)
+        wide = wide.loc[wide.mean(axis=1).sort_values().index]
+        at = np.arange(len(wide))
+        ax.hlines(at, wide.min(axis=1), wide.max(axis=1), color="#BBBBBB", lw=1, zorder=1)
+        for name in map(str, frame[by].unique()):
             colour, marker = styles[name]
-            [handles[name]] = ax.plot(
-                turn, ring, c=colour, ls=dashes[name], marker=marker, ms=3, lw=1.4
-            )
-        ax.set_xticks(turn[:-1], [task.replace("_", " ") for task in tasks], fontsize=7)
-        ax.tick_params(axis="x", pad=6)
-        ax.set_ylim(0, 100)
-        ax.set_yticks([25, 50, 75, 100], ["25", "50", "75", "100"], fontsize=7)
-    names = [title_of(name) for name in handles]
-    fig.legend(handles.values(), names, loc="outside lower center", ncols=min(3, len(names)))
+            handles[name] = ax.scatter(wide[name], at, s=34, c=colour, marker=marker, zorder=2)
+        ax.set_yticks(at, list(map(task_title, wide.index)))
+        ax.grid(axis="y", visible=False)
+    legend_below(fig, handles, handles.values())
     return fig

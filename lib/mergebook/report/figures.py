@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from mergebook.errors import ReportError
-from mergebook.registry import get_method
-from mergebook.report.style import book_style, method_style
+from mergebook.report.panels import grid, legend_below
+from mergebook.report.style import (
+    PAGE_WIDTH,
+    MethodStyle,
+    book_style,
+    method_styles,
+    task_title,
+    title_of,
+)
 from mergebook.report.tables import PAPER_NAMES, summarise, with_relative_storage
 
 DODGE = 1.06  # methods of equal storage are drawn side by side, this factor apart
 
 
-def _scatter(ax: Axes, part: pd.DataFrame, title: str) -> None:
+def _scatter(ax: Axes, part: pd.DataFrame, styles: Mapping[str, MethodStyle]) -> None:
     shares = 100 * part["relative_storage"]
     place = shares.groupby(shares.round(3)).cumcount()
     count = shares.groupby(shares.round(3)).transform("size")
     dodged = shares * DODGE ** (place - (count - 1) / 2)
     for method, share in dodged.items():
-        colour, marker = method_style(str(method))
+        colour, marker = styles[str(method)]
         ax.scatter(
             share,
             100 * part["accuracy"][method],
@@ -39,7 +46,6 @@ def _scatter(ax: Axes, part: pd.DataFrame, title: str) -> None:
             zorder=3,
         )
     ax.set_xscale("log")
-    ax.set_title(title)
     ticks = [t for t in (5, 10, 20, 50, 100) if t >= 0.9 * shares.min()]
     ax.set_xticks(ticks, [f"{t} %" for t in ticks])
     ax.minorticks_off()
@@ -53,18 +59,18 @@ def accuracy_vs_storage(
     backbone: str = "mini-small",
     reported_backbone: str = "ViT-B-32",
 ) -> Figure:
-    """Accuracy against storage, one column per suite size; measured above, reported below.
+    """Accuracy against storage, a panel for each suite size, measured and reported.
 
     Parameters
     ----------
     results : DataFrame
         Tidy results; the mini-scale rows of `backbone` are drawn.
     reported : dict of int to DataFrame, optional
-        Per number of tasks, what `reported_main_table` returns. Drawn in a row of its own.
+        Per number of tasks, what `reported_main_table` returns. Drawn in panels of its own.
     backbone : str
-        Backbone of the measured row.
+        Backbone of the measured panels.
     reported_backbone : str
-        Backbone of the reported row, for its title.
+        Backbone of the reported panels, for their titles.
 
     Returns
     -------
@@ -82,43 +88,34 @@ def accuracy_vs_storage(
     sizes = sorted(mine["num_tasks"].unique())
     if not sizes:
         raise ReportError(f"no mini-scale results for backbone {backbone!r}")
-    rows = {
+    panels = {
         f"Measured, {backbone}": {
-            size: summarise(results, scale="mini", backbone=backbone, num_tasks=size)
+            f"{size} tasks": summarise(results, scale="mini", backbone=backbone, num_tasks=size)
             for size in sizes
         }
     }
     if reported is not None:
-        rows[f"Reported, {PAPER_NAMES.get(reported_backbone, reported_backbone)}"] = {
-            size: with_relative_storage(frame) for size, frame in reported.items() if size in sizes
+        panels[f"Reported, {PAPER_NAMES.get(reported_backbone, reported_backbone)}"] = {
+            f"{size} tasks": with_relative_storage(frame)
+            for size, frame in reported.items()
+            if size in sizes
         }
-    fig, axes = plt.subplots(
-        len(rows),
-        len(sizes),
-        figsize=(max(6.4, 3.2 * len(sizes) + 0.6), 3.0 * len(rows) + 1.0),
-        squeeze=False,
-        sharey="row",
-        layout="constrained",
+    for kind, row in panels.items():
+        for size, part in row.items():
+            if part["relative_storage"].isna().all():
+                raise ReportError(f"{kind}, {size}: no 'fine_tuned' to compare storage with")
+    fig, cells = grid(
+        panels,
+        3.0,
+        "Storage, share of the experts'\n(equal values side by side)",
+        "Mean accuracy, %",
     )
-    drawn: dict[str, None] = {}
-    for line, (kind, parts) in zip(axes, rows.items(), strict=True):
-        for ax, size in zip(line, sizes, strict=True):
-            if size not in parts:
-                ax.set_axis_off()
-                continue
-            if parts[size]["relative_storage"].isna().all():
-                raise ReportError(f"{kind}, {size} tasks: no 'fine_tuned' to compare storage with")
-            _scatter(ax, parts[size], f"{kind}, {size} tasks")
-            drawn |= dict.fromkeys(map(str, parts[size].index))
-        line[0].set_ylabel("Mean accuracy, %")
-    for ax in axes[-1]:
-        ax.set_xlabel("Storage, share of the experts'\n(equal values drawn side by side)")
-    handles = [
-        Line2D([], [], ls="", marker=method_style(m).marker, c=method_style(m).colour, ms=8)
-        for m in drawn
-    ]
-    titles = [get_method(m).title for m in drawn]
-    fig.legend(handles, titles, loc="outside lower center", ncols=min(4, 2 * len(sizes)))
+    drawn = [str(m) for row in panels.values() for part in row.values() for m in part.index]
+    styles = method_styles(drawn)
+    for ax, part in cells:
+        _scatter(ax, part, styles)
+    handles = [Line2D([], [], ls="", marker=m, c=colour, ms=8) for colour, m in styles.values()]
+    legend_below(fig, styles, handles)
     return fig
 
 
@@ -163,37 +160,30 @@ def per_task_heatmap(
     if part.empty:
         raise ReportError(f"no mini-scale results for {backbone!r} with {num_tasks} tasks")
     methods, tasks = list(part["method"].unique()), list(part["task"].unique())
-    grid = 100 * part.pivot_table(index="method", columns="task", values=value, aggfunc="mean")
-    grid = grid.loc[methods, tasks]
-    fig, (left, right) = plt.subplots(
-        1,
-        2,
-        width_ratios=(len(tasks), 1),
-        figsize=(3.2 + 0.5 * len(tasks), 1.4 + 0.36 * len(methods)),
-        layout="constrained",
+    cells = 100 * part.pivot_table(index="method", columns="task", values=value, aggfunc="mean")
+    cells = cells.loc[methods, tasks].rename(index=title_of, columns=task_title)
+    size = (min(PAGE_WIDTH, 3.2 + 0.5 * len(tasks)), 1.4 + 0.36 * len(methods))
+    fig, (left, right, bar) = plt.subplots(
+        1, 3, width_ratios=(len(tasks), 1, 0.35), figsize=size, layout="constrained"
     )
-    lowest = 10 * np.floor(grid.min(axis=None) / 10)
-    _heat(left, grid, [task.replace("_", " ") for task in tasks], lowest)
-    image = _heat(right, grid.mean(axis=1).to_frame(), ["mean"], lowest)
-    left.set_yticks(range(len(methods)), [get_method(m).title for m in methods])
-    right.set_yticks([])
-    title = "Accuracy, %" if value == "accuracy" else "Normalised accuracy, %"
-    fig.colorbar(image, ax=(left, right), label=title, fraction=0.03, pad=0.02)
+    look = {
+        "cmap": "cividis",
+        "vmin": 10 * np.floor(cells.min(axis=None) / 10),
+        "vmax": 100,
+        "annot": True,
+        "fmt": ".0f",
+        "annot_kws": {"fontsize": 8},
+        "xticklabels": 1,
+    }
+    sns.heatmap(cells, ax=left, cbar=False, yticklabels=1, **look)
+    mean = cells.mean(axis=1).to_frame("mean")
+    label = "Accuracy, %" if value == "accuracy" else "Normalised accuracy, %"
+    sns.heatmap(mean, ax=right, cbar_ax=bar, yticklabels=False, cbar_kws={"label": label}, **look)
+    for ax in (left, right):
+        ax.set(xlabel="", ylabel="")
+        ax.set_xticks(ax.get_xticks(), ax.get_xticklabels(), rotation=40, ha="right")
+        ax.tick_params(length=0)
     return fig
-
-
-def _heat(
-    ax: Axes, cells: pd.DataFrame, labels: Sequence[str], lowest: float, highest: float = 100
-) -> AxesImage:
-    image = ax.imshow(cells, cmap="cividis", aspect="auto", vmin=lowest, vmax=highest)
-    for (row, column), number in np.ndenumerate(cells):
-        colour = "white" if number < (lowest + highest) / 2 else "black"
-        ax.text(column, row, f"{number:.0f}", ha="center", va="center", fontsize=9, color=colour)
-    ax.set_xticks(range(len(labels)), labels, rotation=40, ha="right")
-    ax.grid(False)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    return image
 
 
 @book_style()
@@ -225,7 +215,7 @@ def sample_sheet(images: NDArray[np.uint8], names: Sequence[str]) -> Figure:
     for n, image in enumerate(images):
         y, x = height * (n // columns), width * (n % columns)
         sheet[y : y + height - gap, x : x + width - gap] = image
-    side = min(0.7, 8.4 / columns)  # inches an image
+    side = min(0.7, PAGE_WIDTH / columns)  # inches an image
     labels = [name.replace("_", " ") for name in names]
     crowded = max(map(len, labels)) * 0.075 > side
     below = 0.07 * max(map(len, labels)) * 0.7 + 0.2 if crowded else 0.3  # inches for the names

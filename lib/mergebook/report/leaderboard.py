@@ -20,8 +20,8 @@ from mergebook.report.style import (
     BLUE,
     GREEN,
     GREY,
-    ORANGE,
-    PURPLE,
+    INDIGO,
+    SALMON,
     SKY,
     VERMILION,
     book_style,
@@ -35,8 +35,8 @@ FAMILY_STYLES = {
     "adapted": (GREEN, "^"),
     "training": (GREY, "X"),
     "compression": (VERMILION, "D"),
-    "routing": (PURPLE, "v"),
-    "intervention": (ORANGE, "P"),
+    "routing": (INDIGO, "v"),
+    "intervention": (SALMON, "P"),
 }
 
 

@@ -1,0 +1,47 @@
+"""Sphinx extension: images inside HTML outputs of notebooks become files, loaded when needed.
+
+A notebook carries its figures inside its HTML outputs (`mergebook.report.show`). On a page this
+would load all of them before the first one is seen. Here each image is written to ``_images``,
+under a name made of its content, and the page refers to it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import posixpath
+import re
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.util.osutil import relative_uri
+
+EMBEDDED = re.compile(r'src="data:image/(png|jpeg|gif|webp);base64,([A-Za-z0-9+/=\s]+)"')
+
+
+def write_files(app, doctree, docname) -> None:
+    """Write the images of a page's HTML outputs and refer to them; only where pages are HTML."""
+    if app.builder.format != "html":
+        return
+    folder = Path(app.outdir, app.builder.imagedir)
+    page = app.builder.get_target_uri(docname)
+
+    def refer(found: re.Match) -> str:
+        kind, data = found[1], base64.b64decode(found[2])
+        name = f"{hashlib.sha256(data).hexdigest()[:16]}.{kind}"
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / name).exists():
+            (folder / name).write_bytes(data)
+        return f'src="{relative_uri(page, posixpath.join(app.builder.imagedir, name))}"'
+
+    for node in doctree.findall(nodes.raw):
+        text = node.astext()
+        if "html" in node.get("format", "").split() and "base64," in text:
+            node.children = []
+            node += nodes.Text(EMBEDDED.sub(refer, text))
+
+
+def setup(app) -> dict:
+    """Register with Sphinx."""
+    app.connect("doctree-resolved", write_files)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
