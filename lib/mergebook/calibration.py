@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mergebook.errors import CheckpointError, MethodError, unknown
+from mergebook.errors import CheckpointError, MethodError, shown, unknown
 from mergebook.weights.qkv import Arranged
 
 if TYPE_CHECKING:
     from mergebook.towers.tower import Tower
+
+FIELDS = {"inputs": "images", "heads": "classes", "labels": "labels"}
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,9 @@ class Calibration:
     Raises
     ------
     MethodError
-        If images, heads and labels are not for the same tasks, or a task has no image.
+        If images, heads and labels are not for the same tasks, or those of a task are not of the
+        type and shape above, there are none, a label is no class of the head, or the heads have
+        different widths. The message names task and field.
     """
 
     backbone: str
@@ -51,13 +57,49 @@ class Calibration:
     split: str = "train"
 
     def __post_init__(self) -> None:
-        for name, given in (("heads", self.heads), ("labels", self.labels)):
-            if given is not None and given.keys() != self.inputs.keys():
-                wrong = ", ".join(sorted(given.keys() ^ self.inputs.keys()))
-                raise MethodError(f"calibration: images and {name} differ in the tasks {wrong}")
-        for task, images in self.inputs.items():
-            if not len(images):
-                raise MethodError(f"calibration: task {task!r} has no images")
+        fields = {"inputs": self.inputs, "heads": self.heads}
+        if self.labels is not None:
+            fields["labels"] = self.labels
+        for field, given in fields.items():
+            if not isinstance(given, Mapping):
+                raise MethodError(
+                    f"calibration: {field} must be a mapping of task to tensor, "
+                    f"not a {type(given).__name__}"
+                )
+            if given.keys() != self.inputs.keys():
+                wrong = ", ".join(sorted(map(str, given.keys() ^ self.inputs.keys())))
+                raise MethodError(f"calibration: images and {field} differ in the tasks {wrong}")
+        if not self.inputs:
+            raise MethodError("calibration: there are no tasks, so no images")
+        if not (isinstance(self.logit_scale, Real) and math.isfinite(self.logit_scale)):
+            raise MethodError(
+                f"calibration: logit_scale must be a number, got {shown(self.logit_scale)}"
+            )
+        for task in self.inputs:
+            self._check_task(task)
+
+    def _check_task(self, task: str) -> None:
+        _check(task, "inputs", self.inputs[task], "floating point [N, 3, S, S]", _are_images)
+        _check(task, "heads", self.heads[task], "floating point [C, D]", _is_head)
+        width, first = self.heads[task].shape[1], next(iter(self.heads))
+        if width != self.heads[first].shape[1]:
+            raise MethodError(
+                f"calibration: heads of task {task!r} have width {width}, "
+                f"those of task {first!r} {self.heads[first].shape[1]}"
+            )
+        if self.labels is None:
+            return
+        labels, images, classes = self.labels[task], self.inputs[task], len(self.heads[task])
+        _check(task, "labels", labels, "whole numbers [N]", _are_labels)
+        if len(labels) != len(images):
+            raise MethodError(
+                f"calibration: task {task!r} has {len(labels)} labels for {len(images)} images"
+            )
+        if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+            raise MethodError(
+                f"calibration: labels of task {task!r} are from {int(labels.min())} to "
+                f"{int(labels.max())}; its head has the classes 0 to {classes - 1}"
+            )
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -72,16 +114,22 @@ class Calibration:
         return Tower(self.backbone)
 
     def check_fits(self, base: Mapping[str, Tensor]) -> None:
-        """Refuse weights that are not an image tower of the backbone.
+        """Refuse weights, images or heads that are not for the backbone's image tower.
 
         Raises
         ------
+        BackboneError
+            If there is no backbone of that name.
+        MethodError
+            If the images have another size, or the heads another width, than the backbone's.
         CheckpointError
             If one of the tower's tensors is missing or has another shape (names the first).
         """
         from mergebook.towers import clip
 
-        tower: Mapping[str, Tensor] = clip.visual_template(self.backbone).state_dict()
+        template = clip.visual_template(self.backbone)
+        self._check_sizes(tuple(template.image_size), template.output_dim)
+        tower: Mapping[str, Tensor] = template.state_dict()
         if any(key.endswith("[q]") for key in base):  # see Experts.arranged
             tower = Arranged(tower, "split")
         for key, value in tower.items():
@@ -91,6 +139,20 @@ class Calibration:
                     f"the image tower of {self.backbone} has a tensor {key!r} of shape "
                     f"{tuple(value.shape)}; the base has "
                     + ("none" if found is None else f"one of shape {found}")
+                )
+
+    def _check_sizes(self, size: tuple[int, int], width: int) -> None:
+        for task, images in self.inputs.items():
+            if tuple(images.shape[2:]) != size:
+                found, wanted = (" x ".join(map(str, each)) for each in (images.shape[2:], size))
+                raise MethodError(
+                    f"calibration: inputs of task {task!r} have {found} pixels; "
+                    f"{self.backbone} takes {wanted}, see Backbone.preprocess"
+                )
+            if self.heads[task].shape[1] != width:
+                raise MethodError(
+                    f"calibration: heads of task {task!r} have width {self.heads[task].shape[1]}; "
+                    f"features of {self.backbone} have {width}"
                 )
 
     def select(self, tasks: Sequence[str]) -> Calibration:
@@ -134,3 +196,30 @@ class Calibration:
         """Class scores ``[N, C]`` of features ``[N, D]`` under a task's head (or another one)."""
         head = self.heads[task] if head is None else head
         return self.logit_scale * F.normalize(features, dim=-1) @ head.T
+
+
+def _check(
+    task: str, field: str, value: object, wanted: str, fits: Callable[[Tensor], bool]
+) -> None:
+    if not isinstance(value, Tensor):
+        found = f"a {type(value).__name__}"
+    elif not value.numel():
+        raise MethodError(f"calibration: task {task!r} has no {FIELDS[field]}")
+    elif fits(value):
+        return
+    else:
+        found = f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    raise MethodError(f"calibration: {field} of task {task!r} must be {wanted}, got {found}")
+
+
+def _are_images(value: Tensor) -> bool:
+    return value.is_floating_point() and value.ndim == 4 and value.shape[1] == 3
+
+
+def _is_head(value: Tensor) -> bool:
+    return value.is_floating_point() and value.ndim == 2
+
+
+def _are_labels(value: Tensor) -> bool:
+    whole = not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
+    return whole and value.ndim == 1

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from reprlib import Repr
 
+ALIKE = 0.6  # from which two names may be taken for one another, 0 to 1
 WORD = re.compile(r"[^\W_]+")
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
@@ -67,9 +68,7 @@ def unknown(kind: str, name: object, choices: Iterable[str], listed_by: str | No
         names that share a word, and the command.
     """
     choices = list(choices)
-    near = difflib.get_close_matches(str(name), choices, n=1)
-    if listed_by is not None:
-        near = _nearest(str(name), choices)
+    near = _nearest(str(name), choices)[: 1 if listed_by is None else 5]
     hint = f"; did you mean {_either(near)}?" if near else "."
     rest = f"Choose from: {', '.join(choices) or '(none)'}"
     if listed_by is not None:
@@ -77,7 +76,7 @@ def unknown(kind: str, name: object, choices: Iterable[str], listed_by: str | No
     return f"unknown {kind} {shown(name)}{hint} {rest}"
 
 
-def _nearest(name: str, choices: Sequence[str], most: int = 5) -> list[str]:
+def _nearest(name: str, choices: Sequence[str]) -> list[str]:
     """The closest names first: those that look alike, share a word, or hold one another."""
     name = name.lower()
     words = {word for word in WORD.findall(name) if len(word) > 2}
@@ -89,7 +88,7 @@ def _nearest(name: str, choices: Sequence[str], most: int = 5) -> list[str]:
         return alike + (1 if related else 0)
 
     ranked = sorted(choices, key=lambda choice: (-closeness(choice), choice))
-    return [choice for choice in ranked if closeness(choice) > 0.6][:most]
+    return [choice for choice in ranked if closeness(choice) >= ALIKE]
 
 
 def _either(names: Sequence[str]) -> str:

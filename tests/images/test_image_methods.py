@@ -8,7 +8,7 @@ import torch
 import mergebook as mb
 from mergebook.errors import CheckpointError, MethodError
 from mergebook.weights import Experts
-from oracles import IMAGE_ORACLES
+from oracles import IMAGE_ORACLES, assert_complete
 
 METHODS = [name for name in mb.list_methods() if mb.get_method(name).needs]
 CHOICES = [(name, i) for name, o in IMAGE_ORACLES.items() for i in range(len(o.choices))]
@@ -36,7 +36,7 @@ def assert_same(left, right, calibration) -> None:
 
 
 def test_every_method_has_an_oracle_and_every_oracle_a_method():
-    assert set(METHODS) == set(IMAGE_ORACLES)
+    assert_complete(METHODS, IMAGE_ORACLES)
 
 
 @pytest.mark.parametrize(("name", "choice"), CHOICES)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import mergebook as mb
 from mergebook.weights import Experts
-from oracles import ORACLES
+from oracles import ORACLES, Oracles, assert_complete
 from strategies import cases, flat, gaussian, grid, parameters, reals
 
 METHODS = [name for name in mb.list_methods() if not mb.get_method(name).needs]
@@ -58,7 +58,16 @@ def assert_close(name: str, got: np.ndarray, wanted: np.ndarray, eps: float = 0.
 
 
 def test_every_method_has_an_oracle_and_every_oracle_a_method():
-    assert set(METHODS) == set(ORACLES)
+    assert_complete(METHODS, ORACLES)
+
+
+def test_a_method_without_an_oracle_is_told_what_it_needs():
+    for name in ("ties", "fisher"):
+        for ask in (Oracles().__getitem__, lambda each: assert_complete([each], Oracles())):
+            with pytest.raises(AssertionError, match=rf"{name}' asks for an oracle.*tests/oracles"):
+                ask(name)
+    with pytest.raises(AssertionError, match="no method for the oracles ties of tests/oracles"):
+        assert_complete(["fisher"], Oracles(ties=1, fisher=2))
 
 
 @pytest.mark.parametrize("name", METHODS)

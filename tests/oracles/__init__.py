@@ -27,8 +27,36 @@ from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
 
-ORACLES: dict[str, Oracle] = {}
-IMAGE_ORACLES: dict[str, ImageOracle] = {}
+import mergebook as mb
+
+
+class Oracles(dict):
+    """Oracles by method; asking for one that is not there fails the test in words."""
+
+    def __missing__(self, name: str):
+        raise AssertionError(missing(name))
+
+
+def missing(name: str) -> str:
+    """What a method without an oracle still needs."""
+    needs = mb.get_method(name).needs
+    what = "image_oracle" if needs else "oracle or @named_oracle"
+    return (
+        f"the method {name!r} asks for an oracle, an independent computation of its result: "
+        f"define {name}(...) under @{what} in a module of tests/oracles, see tests/oracles/__init__"
+    )
+
+
+def assert_complete(methods, oracles: Oracles) -> None:
+    """Every method has an oracle, every oracle a method."""
+    lacking = [missing(name) for name in methods if name not in oracles]
+    assert not lacking, "\n".join(lacking)
+    idle = sorted(set(oracles) - set(methods))
+    assert not idle, f"there is no method for the oracles {', '.join(idle)} of tests/oracles"
+
+
+ORACLES: dict[str, Oracle] = Oracles()
+IMAGE_ORACLES: dict[str, ImageOracle] = Oracles()
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,8 @@ class Method:
         Raises
         ------
         MethodError
-            If the method needs images or labels and there are none.
+            If the method needs images or labels and there are none, or they are for another
+            backbone.
         CheckpointError
             If it needs images and the experts are not image towers of the calibration's backbone.
         ParameterError
@@ -148,6 +149,11 @@ class Method:
         MethodError, CheckpointError
             As for a call.
         """
+        if not isinstance(experts, Experts):
+            raise MethodError(
+                f"{self.name} takes Experts(base, {{task: weights, ...}}), "
+                f"not a {type(experts).__name__}"
+            )
         if self.needs:
             calibration = self._check_calibration(experts, calibration)
         run = self.start(experts, calibration)
@@ -174,7 +180,12 @@ class Method:
                 f"{self.name} needs {' and '.join(self.needs)}: pass a Calibration, "
                 f"such as Benchmark(...).calibration(), after the experts"
             )
+        if not isinstance(given, Calibration):
+            raise MethodError(
+                f"{self.name} takes a Calibration after the experts, not a {type(given).__name__}"
+            )
         if "labels" in self.needs and given.labels is None:
             raise MethodError(f"{self.name} needs labels, but the calibration has none")
-        given.check_fits(experts.base)
-        return given.select(experts.tasks)
+        used = given.select(experts.tasks)
+        used.check_fits(experts.base)
+        return used
