@@ -6,7 +6,9 @@ import re
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
+import pytest
 from docutils import nodes
+from pybtex.database import parse_file
 
 from mergebook import paths
 from mergebook.report import show
@@ -96,3 +98,45 @@ def test_figures_of_notebooks_become_files(tmp_path):
     latex = page_with(html)
     write(builder(tmp_path, "latex"), latex, "executed/basics/page")
     assert latex.astext() == html
+
+
+def bibliography() -> dict:
+    return parse_file(str(paths.project_dir() / "book/references.bib")).entries
+
+
+def test_papers_of_the_same_authors_and_year_get_letters():
+    entries, add_letters = bibliography(), extension("author_year").add_letters
+    add_letters(entries)
+    years = [entries[key].fields["year"] for key in ("yang2024surgery", "yang2024surgeryv2")]
+    assert years == ["2024a", "2024b"]
+    assert entries["yang2024adamerging"].fields["year"] == "2024c"  # the list is sorted by authors
+    assert entries["ilharco2023editing"].fields["year"] == "2023"
+    before = {key: entry.fields["year"] for key, entry in entries.items()}
+    add_letters(entries)  # as at a second build in one environment
+    assert {key: entry.fields["year"] for key, entry in entries.items()} == before
+
+
+def test_every_paper_has_a_label_of_its_own():
+    entries = bibliography()
+    module = extension("author_year")
+    module.add_letters(entries)
+    labels = dict(
+        zip(entries, module.AuthorYearLabels().format_labels(entries.values()), strict=True)
+    )
+    assert len(set(labels.values())) == len(labels)
+    assert labels["matena2022fisher"] == "Matena and Raffel, 2022"
+    assert labels["wang2025lines"] == "Wang et al., 2025"
+
+
+@pytest.mark.parametrize("key", bibliography())
+def test_bibliography_entries_are_complete(key):
+    entry = bibliography()[key]
+    assert entry.fields["year"].isdigit() and entry.fields["title"]
+    for person in entry.persons["author"]:
+        given = " ".join(person.first_names)
+        assert len(given.strip(". ")) > 1, f"{person} needs a given name"
+    venue = {"inproceedings": "booktitle", "article": "journal", "book": "publisher"}
+    wanted = (venue[entry.type],) if entry.type in venue else ("eprint", "doi")
+    assert any(field in entry.fields for field in wanted), f"one of {wanted}"
+    if entry.type != "book":
+        assert {"url", "eprint", "doi"} & {name.lower() for name in entry.fields}
