@@ -198,7 +198,7 @@ def test_a_router_that_nobody_knows(experts, calibration, tmp_path):
     merged = mb.merge("se_merging", experts)
     merged.router = "oracle"
     loaded = mb.load_merged(merged.save(tmp_path / "m.safetensors"))
-    with pytest.raises(MethodError, match="unknown router 'oracle'. Choose from: neighbours, "):
+    with pytest.raises(MethodError, match="unknown router 'oracle'"):
         loaded.encoder()
 
 
