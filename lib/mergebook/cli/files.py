@@ -113,6 +113,8 @@ def merge_files(
         kinds = [source.dtype(key) for source in sources for key in source]
         widest = _widest([wanted, torch.float32, *kinds])
         sources = [Widened(source.path, widest) for source in sources]
+    for source in sources:
+        source.hash_while_reading()
     opened = Experts(
         sources[0],
         dict(zip(paths, sources[1:], strict=True)),
@@ -127,7 +129,7 @@ def merge_files(
         merged.recipe["dtype"] = dtype
     if frozen_extra:
         merged.recipe["frozen_extra"] = frozen_extra
-    hashes = [sha256(path) for path in _watched([base, *paths.values()], progress)]
+    hashes = [source.sha256() for source in _watched(sources, progress)]
     by_task = dict(zip(paths, hashes[1:], strict=True))
     merged.recipe["sha256"] = {"base": hashes[0], "experts": by_task}
     if chosen.needs:
@@ -180,15 +182,6 @@ def suite_calibration(
         logit_scale=tower.logit_scale,
         labels={name: torch.from_numpy(split.labels) for name, split in splits.items()},
     )
-
-
-def sha256(path: File) -> str:
-    """SHA-256 of a file in hexadecimal digits, read piece by piece."""
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error}") from error
 
 
 def give_memory_back() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Literal
 
 import torch
@@ -24,26 +25,35 @@ class TiesState:
     ----------
     top : TopEntries
         The entries of each task vector that survive trimming.
-    majority : int
-        Sign (-1, 0 or 1) of the sum of all elected signs: the sign of entries that cancel.
+    experts : Experts
+        The task vectors.
     """
 
     top: TopEntries
-    majority: int
+    experts: Experts
+
+    @cached_property
+    def majority(self) -> int:
+        """Sign (-1, 0 or 1) of the sum of all elected signs: the sign of entries that cancel.
+
+        A pass over the layers, made when the first entry cancels: few models have one.
+        """
+        signs = sum(int(sum_tasks(self.top.trim(layer)).sign().sum()) for layer in self.experts)
+        return (signs > 0) - (signs < 0)
 
 
 def prepare_ties(experts: Experts, density: float, keep: Keep) -> TiesState:
-    """Thresholds of all tasks and the majority sign, in streaming passes over the layers."""
-    top = top_entries(experts, density, keep)
-    signs = sum(int(sum_tasks(top.trim(layer)).sign().sum()) for layer in experts)
-    return TiesState(top, (signs > 0) - (signs < 0))
+    """Thresholds of all tasks, in streaming passes over the layers."""
+    return TiesState(top_entries(experts, density, keep), experts)
 
 
 def elected(layer: Layer, state: TiesState) -> Tensor:
     """What TIES keeps of each task vector ``[T, *s]``: trimmed, and of the elected sign."""
     trimmed = state.top.trim(layer)
     sign = sum_tasks(trimmed).sign()
-    sign[sign == 0] = state.majority
+    cancelled = (sign == 0) & trimmed.any(0)
+    if cancelled.any():
+        sign[cancelled] = state.majority
     return torch.where(trimmed * sign > 0, trimmed, 0.0)
 
 

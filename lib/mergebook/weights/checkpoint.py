@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mergebook.errors import CheckpointError
+from mergebook.weights.digest import Digest
 
 # Names of the element types in a safetensors header.
 DTYPES = {
@@ -28,6 +29,41 @@ DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+
+
+RESERVED = "__metadata__"  # where the file format keeps its metadata
+
+
+def refuse_unstorable(key: object, tensor: object, where: object) -> None:
+    """Raise if a safetensors file could not hold a tensor under that name.
+
+    Parameters
+    ----------
+    key, tensor
+        What is to be the name, and the tensor.
+    where
+        The file, or what else errors name.
+
+    Raises
+    ------
+    CheckpointError
+        If the name is not a text or is the format's own; if it is no tensor, or one that is
+        sparse, nested, quantised, without values, or of an element type not in :data:`DTYPES`.
+    """
+    if not isinstance(key, str):
+        raise CheckpointError(f"{where}: the name {key!r} is a {type(key).__name__}, not a text")
+    if key == RESERVED:
+        raise CheckpointError(f"{where}: no tensor may be called {key!r}, the format's own name")
+    if not isinstance(tensor, Tensor):
+        raise CheckpointError(f"{where}: entry {key!r} is a {type(tensor).__name__}, not a tensor")
+    odd = {
+        f"is not dense ({tensor.layout})": tensor.layout != torch.strided or tensor.is_nested,
+        "has no values (it is on the meta device)": tensor.is_meta,
+        f"has the unsupported element type {tensor.dtype}": tensor.dtype not in DTYPES.values(),
+    }
+    for what, found in odd.items():
+        if found:
+            raise CheckpointError(f"{where}: tensor {key!r} {what}")
 
 
 class Checkpoint(Mapping[str, Tensor]):
@@ -68,6 +104,7 @@ class Checkpoint(Mapping[str, Tensor]):
             raise CheckpointError(
                 f"cannot read {self.path}: truncated, or not a safetensors file ({error})"
             ) from error
+        self._digest: Digest | None = None
         self.metadata: dict[str, str] = dict(self._file.metadata() or {})
         self._header = {key: self._describe(key) for key in self._file.keys()}  # noqa: SIM118
 
@@ -81,6 +118,17 @@ class Checkpoint(Mapping[str, Tensor]):
             )
         return tuple(entry.get_shape()), DTYPES[name]
 
+    def hash_while_reading(self) -> None:
+        """From now on feed what is read to the file's hash, so that no pass is spent on it."""
+        self._digest = Digest(self.path)
+
+    def sha256(self) -> str:
+        """SHA-256 of the file in hexadecimal digits.
+
+        Reads the file, or after :meth:`hash_while_reading` what was not read since.
+        """
+        return (self._digest or Digest(self.path)).hexdigest()
+
     def shape(self, key: str) -> tuple[int, ...]:
         """Shape of a tensor, from the header."""
         return self._header[key][0]
@@ -92,7 +140,10 @@ class Checkpoint(Mapping[str, Tensor]):
     def __getitem__(self, key: str) -> Tensor:
         if key not in self._header:
             raise KeyError(f"{self.path} has no tensor {key!r}")
-        return self._file.get_tensor(key)
+        tensor = self._file.get_tensor(key)
+        if self._digest is not None:
+            self._digest.feed(key, tensor)
+        return tensor
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._header)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
@@ -14,13 +12,20 @@ from torch import Tensor
 
 from mergebook.errors import CheckpointError, unknown
 from mergebook.storage import Sizes
-from mergebook.weights.checkpoint import Checkpoint
+from mergebook.weights.changes import Changes, differing, pieces
 from mergebook.weights.layer import Layer
-from mergebook.weights.qkv import Arranged, Qkv
+from mergebook.weights.qkv import Arranged, Piece, Qkv
+from mergebook.weights.sources import (
+    Source,
+    facts_of_all,
+    label,
+    open_experts,
+    open_source,
+    refuse_if_not_finite,
+)
 
 Entries = Literal["trained", "stored"]
-Source = Mapping[str, Tensor] | str | os.PathLike[str]
-LISTED = 5  # names that an error message spells out before it counts the rest
+MOST_EXTRA = 10**15  # frozen entries outside the files; no model comes near
 
 
 class Experts:
@@ -75,28 +80,30 @@ class Experts:
     ):
         if entries not in get_args(Entries):
             raise CheckpointError(unknown("choice of entries", entries, get_args(Entries)))
-        if frozen_extra < 0:
-            raise CheckpointError(f"frozen_extra must not be negative, got {frozen_extra}")
-        if not experts:
-            raise CheckpointError("at least one expert is needed, got none")
+        if type(frozen_extra) is not int or not 0 <= frozen_extra <= MOST_EXTRA:
+            raise CheckpointError(
+                f"frozen_extra must not be negative, a whole number up to {MOST_EXTRA:.0e}; "
+                f"got {frozen_extra!r}"
+            )
         self.entries = entries
         self.frozen_extra = frozen_extra
         self.progress = progress
-        self.tasks = tuple(experts)
-        self.base = _open(base, "base")
-        self._experts = {
-            task: _open(source, f"expert {task!r}") for task, source in experts.items()
-        }
+        self._experts = open_experts(experts)
+        self.tasks = tuple(self._experts)
+        self.base = open_source(base, "base")
+        self._changes = Changes()
         self.backbone = backbone or getattr(self.base, "metadata", {}).get("backbone")
-        self._check_architectures()
+        self._facts = facts_of_all(self.base, self._experts)
 
     # ------------------------------------------------------------------ what is there
 
     @cached_property
     def trained(self) -> tuple[str, ...]:
         """Names of the tensors to merge, sorted: floating point, changed by an expert."""
-        names = self._watched(tuple(sorted(self._facts)))
-        return tuple(key for key in names if self._is_trained(key))
+        unknown = [key for key in self._names if self._changed(key) is None]
+        for key in self._watched(tuple(unknown)) if unknown else ():
+            self._compare(key)
+        return tuple(key for key in self._names if self._changed(key))
 
     def expert(self, task: str) -> Mapping[str, Tensor]:
         """Weights of one expert. Read-only."""
@@ -121,7 +128,7 @@ class Experts:
 
     def counting(self, entries: Entries) -> Experts:
         """The same experts, with methods' shares taken over the trained or all stored entries."""
-        return self._copy(entries=entries)
+        return self._copy(entries=entries)._sharing(self._changes)
 
     def arranged(self, qkv: Qkv) -> Experts:
         """The same experts with query, key and value as one matrix, or as three.
@@ -135,7 +142,13 @@ class Experts:
             One stacked matrix as in open_clip, or three as in Hugging Face's checkpoints.
         """
         experts = {task: Arranged(expert, qkv) for task, expert in self._experts.items()}
-        return self._copy(base=Arranged(self.base, qkv), experts=experts)
+        view = self._copy(base=Arranged(self.base, qkv), experts=experts)
+        return view if isinstance(self.base, Arranged) else view._sharing(self._changes)
+
+    def _sharing(self, changes: Changes) -> Experts:
+        """These experts, with what is known of others that hold the same weights."""
+        self._changes = changes
+        return self
 
     @property
     def num_trained(self) -> int:
@@ -155,8 +168,8 @@ class Experts:
     @cached_property
     def dtype(self) -> torch.dtype:
         """Type of the arithmetic: float64 if a merged tensor has it, else float32."""
-        wide = any(self._facts[key][1] == torch.float64 for key in self.trained)
-        return torch.float64 if wide else torch.float32
+        wide = [key for key in self._names if self._facts[key][1] == torch.float64]
+        return torch.float64 if any(map(self._is_trained, wide)) else torch.float32
 
     @cached_property
     def sizes(self) -> Sizes:
@@ -174,7 +187,16 @@ class Experts:
     # ------------------------------------------------------------------ reading
 
     def __iter__(self) -> Iterator[Layer]:
-        return (self.layer(key) for key in self._watched(self.trained))
+        """The layers that an expert changed, in the order of :attr:`trained`.
+
+        The first time, experts are compared with the base on the way: no pass is spent on it.
+        """
+        names = [key for key in self._names if self._changed(key) is not False]
+        for key in self._watched(tuple(names)):
+            if not self._facts[key][1].is_floating_point:
+                self._compare(key)
+            elif (layer := self._read(key)) is not None:
+                yield layer
 
     def layer(self, key: str) -> Layer:
         """One layer: base ``[*s]`` and task vectors ``[T, *s]``.
@@ -184,10 +206,28 @@ class Experts:
         CheckpointError
             If the base or an expert holds NaN or infinity there.
         """
-        base = self.base[key].to(self.dtype)
-        deltas = torch.empty((len(self.tasks), *base.shape), dtype=self.dtype, device=base.device)
-        for row, expert in zip(deltas.unbind(0), self._experts.values(), strict=True):
-            torch.sub(expert[key], base, out=row)
+        return self._read(key, frozen=True)
+
+    def _read(self, key: str, *, frozen: bool = False) -> Layer | None:
+        """A layer, read expert by expert; None for a frozen one unless that is asked for."""
+        own, base, deltas = self.base[key], None, None
+        known, changed = self._changed(key), set()
+        for row, expert in enumerate(self._experts.values()):
+            tensor = expert[key]
+            if known is None and len(changed) < len(pieces(self.base, key)):
+                changed |= differing(self.base, key, own, tensor)
+            if deltas is None and (frozen or known or changed):
+                base = own.to(self.dtype)
+                shape = (len(self.tasks), *base.shape)
+                deltas = torch.empty(shape, dtype=self.dtype, device=base.device)
+                for before, task in enumerate(self.tasks[:row]):  # equal to the base so far
+                    torch.sub(self._experts[task][key], base, out=deltas[before])
+            if deltas is not None:
+                torch.sub(tensor, base, out=deltas[row])
+        if known is None:
+            self._note(key, own, changed)
+        if deltas is None:
+            return None
         # A value that is not finite makes the sum not finite; a sum may also overflow by itself.
         if not torch.isfinite(deltas.sum()):
             self._refuse_non_finite(key)
@@ -215,97 +255,46 @@ class Experts:
     # ------------------------------------------------------------------ checks
 
     @cached_property
-    def _facts(self) -> dict[str, tuple[torch.Size, torch.dtype]]:
-        return _facts(self.base)
+    def _names(self) -> tuple[str, ...]:
+        return tuple(sorted(self._facts))
 
     def _watched(self, names: tuple[str, ...]) -> Iterable[str]:
         return names if self.progress is None else self.progress(names)
 
-    def _is_trained(self, key: str) -> bool:
-        base = self.base[key]
-        changed = [
-            task for task, expert in self._experts.items() if not torch.equal(expert[key], base)
-        ]
-        if base.is_floating_point():
-            if not changed:
-                _refuse_if_not_finite(base, key, _label("base", self.base))
-            return bool(changed)
-        if changed:
-            raise CheckpointError(
-                f"tensor {key!r} is {base.dtype} and cannot be merged, "
-                f"but {_label(f'expert {changed[0]!r}', self._experts[changed[0]])} changed it"
-            )
-        return False
+    def _changed(self, key: str) -> bool | None:
+        """Whether an expert changed a tensor, None if that is not known yet."""
+        return self._changes.of(self.base, key)
 
-    def _check_architectures(self) -> None:
-        if not self._facts:
-            raise CheckpointError(f"{_label('base', self.base)} holds no tensors")
-        for task, expert in self._experts.items():
-            facts = _facts(expert)
-            if facts != self._facts:
-                name = _label(f"expert {task!r}", expert)
-                raise CheckpointError(
-                    f"{name} does not fit the {_label('base', self.base)}: "
-                    f"{_difference(self._facts, facts)}"
-                )
+    def _is_trained(self, key: str) -> bool:
+        if self._changed(key) is None:
+            self._compare(key)
+        return bool(self._changed(key))
+
+    def _compare(self, key: str) -> None:
+        """Find out whether an expert changed a tensor."""
+        own, changed = self.base[key], set()
+        for expert in self._experts.values():
+            changed |= differing(self.base, key, own, expert[key])
+            if len(changed) == len(pieces(self.base, key)):
+                break
+        self._note(key, own, changed)
+
+    def _note(self, key: str, own: Tensor, changed: set[Piece]) -> None:
+        """Keep what was found of a tensor, and refuse what can be neither kept nor merged."""
+        if not changed:
+            refuse_if_not_finite(own, key, label("base", self.base))
+        elif not own.is_floating_point():
+            changer = next(t for t in self.tasks if not torch.equal(self._experts[t][key], own))
+            raise CheckpointError(
+                f"tensor {key!r} is {own.dtype} and cannot be merged, "
+                f"but {label(f'expert {changer!r}', self._experts[changer])} changed it"
+            )
+        self._changes.note(self.base, key, changed)
 
     def _refuse_non_finite(self, key: str) -> None:
-        _refuse_if_not_finite(self.base[key], key, _label("base", self.base))
+        refuse_if_not_finite(self.base[key], key, label("base", self.base))
         for task, expert in self._experts.items():
-            name = _label(f"expert {task!r}", expert)
-            _refuse_if_not_finite(expert[key], key, name)
+            name = label(f"expert {task!r}", expert)
+            refuse_if_not_finite(expert[key], key, name)
             difference = expert[key].to(self.dtype) - self.base[key]
-            _refuse_if_not_finite(difference, key, f"the difference between {name} and the base")
-
-
-def _open(source: Source, name: str) -> Mapping[str, Tensor]:
-    if isinstance(source, str | os.PathLike):
-        return Checkpoint(Path(source))
-    if isinstance(source, Checkpoint | Arranged):
-        return source
-    if isinstance(source, Mapping):
-        for key, tensor in source.items():
-            if not isinstance(tensor, Tensor):
-                raise CheckpointError(
-                    f"{name}: entry {key!r} is a {type(tensor).__name__}, not a tensor"
-                )
-        return {key: tensor.detach() for key, tensor in source.items()}
-    raise CheckpointError(
-        f"{name} must be a Checkpoint, a mapping of names to tensors, or a path; "
-        f"got {type(source).__name__}"
-    )
-
-
-def _label(name: str, source: Mapping[str, Tensor]) -> str:
-    path = getattr(source, "path", None)
-    return f"{name} ({path})" if path else name
-
-
-def _facts(source: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
-    if isinstance(source, Checkpoint | Arranged):
-        return {key: (torch.Size(source.shape(key)), source.dtype(key)) for key in source}
-    return {key: (tensor.shape, tensor.dtype) for key, tensor in source.items()}
-
-
-def _difference(expected: Mapping[str, tuple], found: Mapping[str, tuple]) -> str:
-    """What makes two architectures differ, at most a few names of each sort."""
-    problems = []
-    for title, names in (
-        ("missing", sorted(expected.keys() - found.keys())),
-        ("unexpected", sorted(found.keys() - expected.keys())),
-    ):
-        if names:
-            rest = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-            problems.append(f"{len(names)} {title} ({', '.join(names[:LISTED])}{rest})")
-    for key in sorted(expected.keys() & found.keys()):
-        for title, here, there in zip(("shape", "type"), expected[key], found[key], strict=True):
-            if here != there and len(problems) < LISTED:
-                here, there = (tuple(x) if title == "shape" else x for x in (here, there))
-                problems.append(f"{key!r} has {title} {there}, expected {here}")
-    return "; ".join(problems)
-
-
-def _refuse_if_not_finite(tensor: Tensor, key: str, name: str) -> None:
-    bad = int((~torch.isfinite(tensor)).sum())
-    if bad:
-        raise CheckpointError(f"{name}: tensor {key!r} holds {bad} values that are NaN or infinite")
+            refuse_if_not_finite(difference, key, f"the difference between {name} and the base")

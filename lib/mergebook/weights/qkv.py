@@ -20,6 +20,7 @@ from torch import Tensor
 Qkv = Literal["fused", "split"]
 STACKED = "in_proj_weight"
 SEPARATE = re.compile(r"(.*)([qkv])(_proj\.weight)")
+Piece = tuple[str, int | None]  # a tensor as it is stored, or one third of the rows of one
 
 
 class Arranged(Mapping[str, Tensor]):
@@ -80,6 +81,16 @@ class Arranged(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self._parts)
 
+    def pieces(self, key: str) -> tuple[Piece, ...]:
+        """What a tensor is made of: three stored ones, one, or a third of one."""
+        names, third = self._parts[key]
+        return tuple((name, third) for name in names)
+
+    def rows(self, key: str) -> list[int] | None:
+        """Rows of each of the three stored tensors that a tensor is made of; None for others."""
+        names, _ = self._parts[key]
+        return [_shape(self.source, name)[0] for name in names] if len(names) > 1 else None
+
     def shape(self, key: str) -> tuple[int, ...]:
         """Shape of a tensor."""
         names, third = self._parts[key]
@@ -88,7 +99,7 @@ class Arranged(Mapping[str, Tensor]):
             return (first[0] // 3, *first[1:])
         if len(names) == 1:
             return first
-        return (sum(_shape(self.source, name)[0] for name in names), *first[1:])
+        return (sum(self.rows(key)), *first[1:])
 
     def dtype(self, key: str) -> torch.dtype:
         """Element type of a tensor."""

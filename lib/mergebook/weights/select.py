@@ -8,7 +8,7 @@ histogram per task, whatever the size of the model and however many magnitudes a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,15 +23,16 @@ DIGIT = 16
 BUCKETS = 1 << DIGIT
 
 
-def kth_largest(experts: Experts, rank: int) -> tuple[Tensor, Tensor]:
+def kth_largest(experts: Experts, rank: int | Callable[[], int]) -> tuple[Tensor, Tensor]:
     """The rank-th largest magnitude of each task vector, over all merged tensors together.
 
     Parameters
     ----------
     experts : Experts
         Streamed once per 16 bits of the arithmetic: twice for float32, four times for float64.
-    rank : int
-        1 for the largest, up to the number of merged entries.
+    rank : int or callable
+        1 for the largest, up to the number of merged entries; 0 for none, where the magnitude is
+        infinite. A function is called after the first pass, when that number is known.
 
     Returns
     -------
@@ -44,7 +45,7 @@ def kth_largest(experts: Experts, rank: int) -> tuple[Tensor, Tensor]:
     width = 8 * experts.dtype.itemsize
     num_tasks = len(experts.tasks)
     prefix = torch.zeros(num_tasks, 1, dtype=pattern_type)
-    left = torch.full((num_tasks, 1), rank)
+    left = None
     first_bucket = torch.arange(num_tasks, dtype=pattern_type)[:, None] * BUCKETS
     for shift in range(width - DIGIT, -1, -DIGIT):
         histogram = torch.zeros(num_tasks, BUCKETS, dtype=torch.int64)
@@ -57,6 +58,12 @@ def kth_largest(experts: Experts, rank: int) -> tuple[Tensor, Tensor]:
             else:
                 digits += first_bucket
             _count(digits.flatten(), histogram.view(-1))
+        if left is None:
+            wanted = rank() if callable(rank) else rank
+            if wanted == 0:
+                nothing = torch.zeros(num_tasks, dtype=torch.int64)
+                return torch.full((num_tasks,), torch.inf, dtype=experts.dtype), nothing
+            left = torch.full((num_tasks, 1), wanted)
         # Entries with this digit or a larger one.
         at_least = histogram.sum(1, keepdim=True) - histogram.cumsum(1) + histogram
         digit = (at_least >= left).sum(1, keepdim=True) - 1
@@ -133,12 +140,13 @@ def top_entries(experts: Experts, density: float, keep: Keep = "k+1") -> TopEntr
     TopEntries
         The thresholds.
     """
-    rank = int(experts.num_entries * density) + (keep == "k+1")
-    rank = min(rank, experts.num_trained)
-    if rank == 0:
-        return TopEntries(torch.full((len(experts.tasks),), torch.inf))
+
+    def rank() -> int:
+        wanted = int(experts.num_entries * density) + (keep == "k+1")
+        return min(wanted, experts.num_trained)
+
     threshold, ties = kth_largest(experts, rank)
-    if keep == "k+1":
+    if keep == "k+1" or not ties.any():
         return TopEntries(threshold)
     allowed = {}
     for layer in experts:
