@@ -378,7 +378,7 @@ def test_an_interruption_leaves_nothing(inputs, out, capsys, monkeypatch):
     def interrupt(self, key):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Experts, "layer", interrupt)
+    monkeypatch.setattr(Experts, "_read", interrupt)
     assert run(capsys, "merge", "--method", "ties", *inputs, "--out", out)[0] == 130
     assert not out.parent.exists()
 

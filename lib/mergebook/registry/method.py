@@ -65,12 +65,6 @@ class Method:
     function: Callable[..., Any]
     start: Callable[[Experts, Calibration | None], Run]
 
-    def __reduce__(self):
-        """Pickled by name: another process has the same registry."""
-        from mergebook.registry.register import get_method
-
-        return get_method, (self.name,)
-
     @property
     def told(self) -> Told:
         """Whether an encoder must be told an image's task, see :class:`MergedModel`."""

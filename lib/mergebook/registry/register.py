@@ -8,6 +8,7 @@ from them come the pages of the methods, the search grids and the checks of what
 
 from __future__ import annotations
 
+import copyreg
 import inspect
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -245,6 +246,10 @@ def get_method(name: str) -> Method:
     if name not in names:
         raise MethodError(unknown("method", name, names, listed_by="mergebook methods"))
     return _METHODS[name]
+
+
+# A method is pickled by its name: another process has the same registry.
+copyreg.pickle(Method, lambda method: (get_method, (method.name,)))
 
 
 def list_methods() -> tuple[str, ...]:
