@@ -27,7 +27,7 @@ smoke: $(STAMP)  ## Build the smallest book, for tests: _build/smoke/_build/html
 	@mkdir -p $(SMOKE)
 	@rm -rf $(SMOKE)/book
 	@cp -Rp _config.yml _toc.yml book $(SMOKE)/
-	@for part in lib notebooks data config workflow pyproject.toml; do \
+	@for part in lib notebooks data config workflow pyproject.toml CITATION.cff; do \
 		ln -sfn ../../$$part $(SMOKE)/$$part; done
 	cd $(SMOKE) && $(SNAKEMAKE) --config profile=smoke
 

@@ -7,9 +7,12 @@ from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import pytest
+import yaml
 from docutils import nodes
-from pybtex.database import parse_file
+from PIL import Image
+from pybtex.database import parse_file, parse_string
 
+import mergebook
 from mergebook import paths
 from mergebook.report import show
 
@@ -140,3 +143,38 @@ def test_bibliography_entries_are_complete(key):
     assert any(field in entry.fields for field in wanted), f"one of {wanted}"
     if entry.type != "book":
         assert {"url", "eprint", "doi"} & {name.lower() for name in entry.fields}
+
+
+def test_the_book_and_each_chapter_have_an_entry():
+    root, module = paths.project_dir(), extension("entries")
+    book = module.facts(root)
+    assert book["note"] == f"Version {mergebook.__version__}"
+    pages = module.chapters(root, {"Start", "Use the book"})
+    assert "book/tall_masks/index" in pages
+    assert not {"book/glossary", "book/how_to_read"} & set(pages)
+    made = "\n".join(
+        [
+            module.entry("misc", "mergebook", book),
+            *(module.chapter_entry(page, "Masks & more", book) for page in pages),
+        ]
+    )
+    entries = parse_string(made, "bibtex").entries
+    assert len(entries) == 1 + len(pages)
+    [author] = entries["mergebook"].persons["author"]
+    assert str(author) == "{The Companion to Model Merging authors}"
+    masks = entries["mergebook:tall_masks"].fields
+    assert masks["url"] == f"{book['url']}/book/tall_masks/index.html"
+    assert masks["title"] == "Masks & more"  # escaped, else it would be no BibTeX
+    with pytest.raises(ValueError, match="no part Nowhere"):
+        module.chapters(root, {"Nowhere"})
+
+
+def test_addresses_of_the_book_agree():
+    config = yaml.safe_load((paths.project_dir() / "_config.yml").read_text(encoding="utf-8"))
+    url = extension("entries").facts(paths.project_dir())["url"]
+    sphinx = config["sphinx"]["config"]
+    assert config["html"]["baseurl"] == url
+    assert sphinx["ogp_site_url"] == f"{url}/"
+    path = sphinx["ogp_image"].removeprefix(f"{url}/_static/")
+    with Image.open(paths.project_dir() / "book/_static" / path) as card:
+        assert card.size == (1200, 630)
