@@ -1,26 +1,90 @@
-"""Execute a notebook with parameters: papermill, a tidy result, an HTML page."""
+"""Execute a notebook with parameters: papermill, tidy outputs, folders of their own."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
 import papermill
-from nbconvert import HTMLExporter
 
 from mergebook.errors import ExperimentError
 from mergebook.notebooks import Notebook, as_list
-from mergebook.paths import project_dir
+from mergebook.paths import belongs_to_project, project_dir
 
 KERNEL = "python3"
 # A page shows results: neither progress bars nor tqdm's regret that it cannot draw them nicely.
 QUIET = {"TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore:IProgress not found"}
+
+LONGEST_NAME = 120  # of a run's folder
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where the outputs of a reader's rerun lie.
+
+    Attributes
+    ----------
+    path : Path
+        The folder.
+    notebook : Notebook
+        What is run.
+    """
+
+    path: Path
+    notebook: Notebook
+
+    @property
+    def executed(self) -> Path:
+        """The executed notebook."""
+        return self.path / self.notebook.path.name
+
+    @property
+    def page(self) -> Path:
+        """Folder of the page for the browser."""
+        return self.path / "page"
+
+    @property
+    def results(self) -> Path:
+        """The results root, below which the notebook has a folder."""
+        return self.path / "results"
+
+    @property
+    def tables(self) -> Path:
+        """Folder of the notebook's result tables."""
+        return self.results / self.notebook.name
+
+    def check(self, *, force: bool = False) -> None:
+        """Refuse a folder in which a run would replace what is not an earlier run's.
+
+        Parameters
+        ----------
+        force : bool, default False
+            Whether outputs of an earlier run of this notebook may be replaced.
+
+        Raises
+        ------
+        ExperimentError
+            If it is the project's folder or lies in one of its folders of sources, experts or
+            results; if it is no folder; if an output exists.
+        """
+        if belongs_to_project(self.path):
+            raise ExperimentError(
+                f"{self.path} belongs to the project; choose a folder outside of it or below runs"
+            )
+        if os.path.lexists(self.path) and not self.path.is_dir():
+            raise ExperimentError(f"{self.path} is not a folder")
+        there = [path for path in (self.executed, self.page, self.tables) if os.path.lexists(path)]
+        if there and not (force and self.executed.is_file()):
+            hint = "another folder, or --force" if self.executed in there else "another folder"
+            raise ExperimentError(f"{there[0]} exists; choose {hint}")
 
 
 def execute(
@@ -28,7 +92,6 @@ def execute(
     values: Mapping[str, object],
     executed: Path,
     results: Path,
-    page: Path | None = None,
 ) -> None:
     """Execute a notebook with papermill and put its outputs in place, all or none.
 
@@ -45,8 +108,6 @@ def execute(
         Where the executed notebook goes.
     results : Path
         The results root: the notebook writes to ``results/<chapter>/<notebook>/``.
-    page : Path, optional
-        Where a stand-alone HTML page goes, if wanted.
 
     Raises
     ------
@@ -54,20 +115,16 @@ def execute(
         If a cell fails; shows the cell and its error, and nothing is written.
     """
     with (
-        _folder(executed.parent),
+        folder_of_run(executed.parent),
         tempfile.TemporaryDirectory(prefix=".running-", dir=executed.parent) as folder,
     ):
         staged = Path(folder).resolve()
         written = staged / "results" / notebook.name
         written.mkdir(parents=True)
-        with _environment(MERGEBOOK_RESULTS=str(staged / "results"), **QUIET):
+        with environment(MERGEBOOK_RESULTS=str(staged / "results"), **QUIET):
             run = tidy(_papermill(notebook, values, staged / "notebook.ipynb"))
         nbformat.write(run, staged / "notebook.ipynb")
         outputs = {staged / "notebook.ipynb": executed, written: results / notebook.name}
-        if page is not None:
-            text, _ = HTMLExporter().from_notebook_node(run)
-            (staged / "page.html").write_text(text, encoding="utf-8")
-            outputs[staged / "page.html"] = page
         shutil.rmtree(results / notebook.name, ignore_errors=True)
         for source, target in outputs.items():
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -119,20 +176,21 @@ def _papermill(
 
 
 @contextlib.contextmanager
-def _folder(path: Path) -> Iterator[None]:
+def folder_of_run(path: Path) -> Iterator[None]:
     """Make a folder, and remove it again if the work in it fails and it was not there before."""
     existed = path.exists()
     path.mkdir(parents=True, exist_ok=True)
     try:
         yield
     except BaseException:
-        if not existed:
+        if not existed and path.is_dir():
             os.removedirs(path)
         raise
 
 
 @contextlib.contextmanager
-def _environment(**variables: str) -> Iterator[None]:
+def environment(**variables: str) -> Iterator[None]:
+    """Set variables of the environment, and restore them afterwards."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -148,10 +206,21 @@ def _environment(**variables: str) -> Iterator[None]:
 def slug(values: Mapping[str, object]) -> str:
     """Folder name that tells a run's parameters, e.g. ``"num_tasks=14,seed=3"``.
 
+    Other parameters give another name: a short hash of all values follows where the name is cut,
+    or holds a text with other characters than letters, digits, ``_``, ``.`` and ``-``.
+
     Parameters
     ----------
     values : mapping of str to object
         Those that differ from the notebook's defaults; ``"defaults"`` if none does.
     """
-    parts = (f"{name}={'+'.join(map(str, as_list(value)))}" for name, value in values.items())
-    return re.sub(r"[^\w.,=+-]", "_", ",".join(parts))[:120] or "defaults"
+    texts = {name: [str(each) for each in as_list(value)] for name, value in values.items()}
+    whole = ",".join(f"{name}={'+'.join(parts)}" for name, parts in texts.items())
+    plain = all(
+        re.fullmatch(r"[\w.-]+", part, re.ASCII) for parts in texts.values() for part in parts
+    )
+    if plain and len(whole) <= LONGEST_NAME:
+        return whole or "defaults"
+    digest = hashlib.sha256(repr(dict(values)).encode()).hexdigest()[:8]
+    name = re.sub(r"[^\w.,=+-]", "_", whole, flags=re.ASCII)
+    return f"{name[: LONGEST_NAME - 9]}-{digest}"

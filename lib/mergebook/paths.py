@@ -6,6 +6,12 @@ import os
 from pathlib import Path
 
 MARKER = "_config.yml"
+# The project's folders of sources and of what the pipeline makes; readers' runs go elsewhere.
+OWN = (
+    *("book", "config", "data", "lib", "notebooks", "workflow"),
+    *("benchmarks", "tests"),
+    *("_build", "checkpoints", "executed", "results"),
+)
 
 
 def project_dir() -> Path:
@@ -31,6 +37,15 @@ def results_dir() -> Path:
     return Path(os.environ.get("MERGEBOOK_RESULTS") or project_dir() / "results")
 
 
+def output_dir() -> Path:
+    """Folder that a notebook writes its result files to.
+
+    ``MERGEBOOK_RESULTS``, which the pipeline and ``mergebook run`` set. Without it, in a notebook
+    that someone opened or gave to papermill, a folder beside the book's own results.
+    """
+    return Path(os.environ.get("MERGEBOOK_RESULTS") or project_dir() / "runs/by-hand/results")
+
+
 def data_dir() -> Path:
     """Folder of committed data, among it the papers' reported numbers."""
     return project_dir() / "data"
@@ -39,3 +54,14 @@ def data_dir() -> Path:
 def assets_dir() -> Path:
     """Folder of what ships inside the package: backbones, their weights, the vocabulary."""
     return Path(__file__).resolve().parent / "assets"
+
+
+def belongs_to_project(path: Path) -> bool:
+    """Whether a path is the project's folder, or lies in one of its folders but ``runs``."""
+    path, root = path.resolve(), project_dir().resolve()
+    if any(path.is_relative_to(each.resolve()) for each in (checkpoints_dir(), results_dir())):
+        return True
+    if not path.is_relative_to(root):
+        return False
+    top = path.relative_to(root).parts[:1]
+    return not top or top[0] in OWN or top[0].startswith(".")

@@ -41,7 +41,7 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "data/claims").mkdir(parents=True)
     (tmp_path / "data/claims/letters.yaml").write_text(yaml.safe_dump(CLAIMS, sort_keys=False))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MERGEBOOK_RESULTS", raising=False)
+    monkeypatch.setenv("MERGEBOOK_RESULTS", str(tmp_path / "results"))
     return tmp_path
 
 

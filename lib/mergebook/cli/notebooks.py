@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mergebook.cli.arguments import add_jobs, add_settings, pairs
 from mergebook.cli.training import fine_tune
 from mergebook.errors import MergebookError, ParameterError
 from mergebook.notebooks import find_notebooks, get_notebook
 from mergebook.paths import project_dir
+
+if TYPE_CHECKING:
+    from mergebook.execution import RunFolder
 
 SUITE = "mini"  # what a notebook works on if it has no parameter `suite`
 
@@ -24,6 +31,12 @@ def add(commands: argparse._SubParsersAction) -> None:
     add_settings(command, "a parameter; repeat for more")
     command.add_argument(
         "--out", type=Path, metavar="DIR", help="folder for the outputs (default: under runs/)"
+    )
+    command.add_argument(
+        "--force", action="store_true", help="replace an earlier run of the notebook in DIR"
+    )
+    command.add_argument(
+        "--no-page", action="store_true", help="leave out the page for the browser"
     )
     add_jobs(command)
     command.set_defaults(command=_run)
@@ -44,14 +57,30 @@ def _run(options: argparse.Namespace) -> None:
         raise ParameterError(f"{error}\n{notebook.describe()}") from None
     values = notebook.resolve(given)
 
-    from mergebook.execution import execute, slug
+    if not options.no_page and find_spec("jupyter_book") is None:
+        raise MergebookError(
+            "the page needs the book's engine: pip install 'mergebook[dev]', or add --no-page"
+        )
 
-    folder = options.out or project_dir() / "runs" / notebook.name / slug(values)
-    executed = folder / notebook.path.name
-    page = executed.with_suffix(".html")
-    for experts in notebook.experts(values):
-        fine_tune(str(values.get("suite", SUITE)), jobs=options.jobs, **experts)
-    execute(notebook, values, executed, folder / "results", page)
-    print(f"executed notebook: {executed}")
-    print(f"page:              {page}")
-    print(f"results:           {folder / 'results' / notebook.name}")
+    from mergebook.execution import RunFolder, execute, folder_of_run, slug
+
+    default = project_dir() / "runs" / notebook.name / slug(values)
+    run = RunFolder(options.out or default, notebook)
+    if options.out:
+        run.check(force=options.force)
+    with folder_of_run(run.path):
+        for experts in notebook.experts(values):
+            fine_tune(str(values.get("suite", SUITE)), jobs=options.jobs, **experts)
+        execute(notebook, values, run.executed, run.results)
+    print(f"executed notebook: {run.executed}")
+    print(f"results:           {run.tables}", flush=True)
+    if not options.no_page:
+        _render(run, values)
+
+
+def _render(run: RunFolder, values: Mapping[str, object]) -> None:
+    from mergebook.rendering import render_page
+
+    for flaw in render_page(run.notebook, values, run.executed, run.results, run.page):
+        print(f"page: {flaw}", file=sys.stderr)
+    print(f"page:              {run.page / 'index.html'}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from mergebook.errors import ReportError
-from mergebook.paths import results_dir
+from mergebook.paths import output_dir, results_dir
 
 
 def save_results(frame: pd.DataFrame, notebook: str, name: str) -> Path:
@@ -25,7 +25,7 @@ def save_results(frame: pd.DataFrame, notebook: str, name: str) -> Path:
     Returns
     -------
     Path
-        ``<results>/<notebook>/<name>.csv``.
+        ``<notebook>/<name>.csv`` in `mergebook.paths.output_dir`.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def save_results(frame: pd.DataFrame, notebook: str, name: str) -> Path:
     """
     if frame.empty:
         raise ReportError(f"{notebook}: table {name!r} is empty")
-    path = results_dir() / notebook / f"{name}.csv"
+    path = output_dir() / notebook / f"{name}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
