@@ -1,9 +1,10 @@
-"""A project with one small notebook."""
+"""What the tests of the command line share: small input files, and a project with a notebook."""
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from commands import save, states
 from mergebook.notebooks import Notebook, get_notebook
 
 PARAMETERS = """\
@@ -40,3 +41,13 @@ def notebook(tmp_path, monkeypatch) -> Notebook:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MERGEBOOK_RESULTS", raising=False)
     return get_notebook("chapter/small")
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    return save(tmp_path, *states())
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out" / "merged.safetensors"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from mergebook.cli import inspection, merging, methods, notebooks, training
+from mergebook.cli import inspection, merging, methods, notebooks, process, training
 from mergebook.errors import MergebookError
 
 GROUPS = (notebooks, methods, merging, inspection, training)  # in the order of the help
@@ -20,27 +19,58 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments : sequence of str, optional
-        The command and its options; those of the process by default.
+        The command and its options; those of the process by default. Only then are the process's
+        streams and signals set up, see :func:`mergebook.cli.process.prepare`.
 
     Returns
     -------
     int
-        The exit status: 0, or 2 if the input was refused or a run failed.
+        The exit status: 0; 2 if the input was refused or a run failed; 130 after an interruption,
+        128 and the signal's number after another signal.
     """
-    options = _parser().parse_args(arguments)
-    options.own_process = arguments is None
+    own_process = arguments is None
     try:
-        options.command(options)
-        sys.stdout.flush()
+        if own_process:
+            process.prepare()
+        status = 0
+        try:
+            options = _parser().parse_args(arguments)
+        except SystemExit as end:  # argparse has said what is wrong, or printed its help
+            text, status = "", end.code or 0
+        else:
+            options.own_process = own_process
+            text = options.command(options)
+        process.show(text)
+        return status
     except MergebookError as error:
-        print(f"mergebook: {error}", file=sys.stderr)
-        return 2
+        return _failed(error)
+    except OSError as error:
+        return _failed(_where(error))
+    except MemoryError:
+        return _failed("not enough memory")
     except KeyboardInterrupt:
-        print("mergebook: interrupted; what was finished is kept", file=sys.stderr)
+        process.complain("interrupted; what was finished is kept")
         return 130
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    except process.Stopped as stop:
+        process.complain(f"{stop}; what was finished is kept")
+        return 128 + stop.number
+
+
+def _failed(message: object) -> int:
+    process.complain(message)
+    return 2
+
+
+def _where(error: OSError) -> str:
+    """An error of the operating system in a line that names the path."""
+    names = [os.fspath(n) for n in (error.filename, error.filename2) if isinstance(n, str | bytes)]
+    if names:
+        return f"{' -> '.join(map(os.fsdecode, names))}: {error.strerror}"
+    try:
+        os.getcwd()
+    except OSError:
+        return "the working folder has been removed: change to one that exists"
+    return str(error)
 
 
 def _parser() -> argparse.ArgumentParser:

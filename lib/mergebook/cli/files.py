@@ -9,16 +9,17 @@ import platform
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
-from mergebook.errors import CheckpointError, MethodError, ParameterError, unknown
+from mergebook.cli.output import check_output, claimed
+from mergebook.cli.sources import Source, keep_of_base, read_in_a_type_for, widest
+from mergebook.errors import CheckpointError, MethodError, ParameterError
 from mergebook.merged import MergedModel, SharedModel
 from mergebook.registry import Method, get_method
 from mergebook.storage import Sizes
-from mergebook.weights import Checkpoint, Experts
+from mergebook.weights import Experts
 from mergebook.weights.experts import Entries
 
 if TYPE_CHECKING:
@@ -28,10 +29,6 @@ File = str | os.PathLike[str]
 Progress = Callable[[Sequence[Any]], Iterable[Any]]
 _M_MMAP_THRESHOLD = -3  # option of mallopt(3)
 MMAP_FROM = 1 << 20  # bytes from which a tensor gets memory of its own, see give_memory_back
-DTYPES = {
-    str(dtype).removeprefix("torch."): dtype
-    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-}
 
 
 def merge_files(
@@ -45,6 +42,7 @@ def merge_files(
     frozen_extra: int = 0,
     backbone: str | None = None,
     dtype: str | None = None,
+    from_base: Sequence[str] = (),
     calibration: Calibration | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -65,7 +63,7 @@ def merge_files(
     experts : mapping of task to path
         Fine-tuned weights, in the order of the tasks.
     out : path
-        Where the result goes. Written whole or not at all.
+        Where the result goes. Written whole or not at all, by one process at a time.
     params : mapping, optional
         Parameters of the method.
     entries, frozen_extra, backbone
@@ -73,6 +71,10 @@ def merge_files(
     dtype : {"float64", "float32", "bfloat16", "float16"}, optional
         Type of the result's floating-point tensors; by default that of each tensor of the base.
         The arithmetic is never narrower than float32 and its result is rounded once.
+    from_base : sequence of str, optional
+        Names of tensors (``*`` stands for any characters) that are taken from the base, whatever
+        the experts have, such as the counters of batch normalisation: whole numbers, which have no
+        average and do not matter for predictions.
     calibration : Calibration, optional
         Images, for a method that needs some.
     overwrite : bool, default False
@@ -105,43 +107,50 @@ def merge_files(
         )
     base, out = Path(base), Path(out)
     paths = {task: Path(path) for task, path in experts.items()}
-    _check_out(out, {"the base": base, **{f"expert {t!r}": p for t, p in paths.items()}}, overwrite)
+    named = {"the base": base, **{f"expert {task!r}": path for task, path in paths.items()}}
+    check_output(out, named, overwrite=overwrite)
 
-    sources = [Checkpoint(path) for path in (base, *paths.values())]
-    wanted = None if dtype is None else _wanted(chosen, dtype, sources)
-    if wanted is not None:
-        kinds = [source.dtype(key) for source in sources for key in source]
-        widest = _widest([wanted, torch.float32, *kinds])
-        sources = [Widened(source.path, widest) for source in sources]
+    first, *others = sources = [Source(path) for path in named.values()]
+    kept = keep_of_base(from_base, first, others)
+    wanted = read_in_a_type_for(dtype, sources)
+    _check_type_of_result(chosen, wanted, sources)
     for source in sources:
         source.hash_while_reading()
     opened = Experts(
-        sources[0],
-        dict(zip(paths, sources[1:], strict=True)),
+        first,
+        dict(zip(paths, others, strict=True)),
         entries=entries,
         frozen_extra=frozen_extra,
         backbone=backbone,
         progress=progress,
     )
-    merged = chosen(opened, calibration, **params)
-    if wanted is not None:
-        merged = _rounded(merged, wanted)
-        merged.recipe["dtype"] = dtype
-    if frozen_extra:
-        merged.recipe["frozen_extra"] = frozen_extra
-    hashes = [source.sha256() for source in _watched(sources, progress)]
-    by_task = dict(zip(paths, hashes[1:], strict=True))
-    merged.recipe["sha256"] = {"base": hashes[0], "experts": by_task}
-    if chosen.needs:
-        used = calibration.select(opened.tasks)
-        merged.recipe["images"] = {task: len(images) for task, images in used.inputs.items()}
-        merged.recipe["split"] = used.split
-        merged.recipe["sha256"]["images"] = {
-            task: hashlib.sha256(images.contiguous().numpy()).hexdigest()
-            for task, images in used.inputs.items()
-        }
-    merged.save(out)
+    with claimed(out, overwrite=overwrite) as place:
+        merged = chosen(opened, calibration, **params)
+        if wanted is not None:
+            merged = _rounded(merged, wanted)
+            merged.recipe["dtype"] = dtype
+        if frozen_extra:
+            merged.recipe["frozen_extra"] = frozen_extra
+        if kept:
+            merged.recipe["from_base"] = kept
+        by_task = {task: source.sha256() for task, source in zip(paths, others, strict=True)}
+        merged.recipe["sha256"] = {"base": first.sha256(), "experts": by_task}
+        if chosen.needs:
+            _record_images(merged.recipe, calibration.select(opened.tasks))
+        try:
+            merged.save(place)
+        except CheckpointError as error:  # names the place, which is of no interest
+            raise CheckpointError(f"cannot write {out}: {error.__cause__ or error}") from error
     return merged
+
+
+def _record_images(recipe: dict[str, Any], used: Calibration) -> None:
+    recipe["images"] = {task: len(images) for task, images in used.inputs.items()}
+    recipe["split"] = used.split
+    recipe["sha256"]["images"] = {
+        task: hashlib.sha256(images.contiguous().numpy()).hexdigest()
+        for task, images in used.inputs.items()
+    }
 
 
 def suite_calibration(
@@ -195,72 +204,23 @@ def give_memory_back() -> None:
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, MMAP_FROM)
 
 
-def _watched(items: Sequence[Any], progress: Progress | None) -> Iterable[Any]:
-    return items if progress is None else progress(items)
-
-
-def _check_out(out: Path, inputs: Mapping[str, Path], overwrite: bool) -> None:
-    if out.is_dir():
-        raise CheckpointError(f"cannot write {out}: it is a folder")
-    if not out.exists():
+def _check_type_of_result(
+    method: Method, wanted: torch.dtype | None, sources: Sequence[Source]
+) -> None:
+    if wanted is None or method.gives is SharedModel:
         return
-    for name, path in inputs.items():
-        if path.exists() and out.samefile(path):
-            raise CheckpointError(f"cannot write {out}: it is {name}; inputs are never replaced")
-    if not overwrite:
-        raise CheckpointError(f"{out} exists; --force (in Python, overwrite=True) replaces it")
-
-
-# ---------------------------------------------------------------------- the type of the result
-
-
-class Widened(Checkpoint):
-    """A checkpoint whose floating-point tensors are read in a type that holds their values."""
-
-    def __init__(self, path: File, wide: torch.dtype):
-        self.wide = wide
-        super().__init__(path)
-
-    def dtype(self, key: str) -> torch.dtype:
-        """Element type of a tensor, as it is read."""
-        stored = super().dtype(key)
-        return self.wide if stored.is_floating_point else stored
-
-    def __getitem__(self, key: str) -> Tensor:
-        return super().__getitem__(key).to(self.dtype(key))
-
-    def __reduce__(self):
-        return Widened, (self.path, self.wide)
-
-
-def _wanted(method: Method, dtype: str, sources: Sequence[Checkpoint]) -> torch.dtype:
-    """The type that was asked for, if the method's solution can be stored in it."""
-    if dtype not in DTYPES:
-        raise ParameterError(unknown("dtype", dtype, DTYPES))
-    wanted = DTYPES[dtype]
-    kinds = [source.dtype(key) for source in sources for key in source]
-    narrows = _widest([wanted, torch.float32, *kinds]) != wanted
-    if narrows and get_type_hints(method.function).get("return") not in (Tensor, SharedModel):
+    stored = [source.stored_dtype(key) for source in sources for key in source]
+    if widest([wanted, torch.float32, *stored]) != wanted:
         raise ParameterError(
             f"{method.name} keeps more than one set of weights, which is stored as the inputs "
-            f"are; dtype {dtype} is for methods that give one model. Convert the inputs first"
+            f"are; a narrower type is for methods that give one model. Convert the inputs first"
         )
-    return wanted
-
-
-def _widest(dtypes: Iterable[torch.dtype]) -> torch.dtype:
-    """The narrowest type that holds all values of those among the types that are floating."""
-    wide = torch.float16
-    for dtype in dtypes:
-        if dtype.is_floating_point:
-            wide = torch.promote_types(wide, dtype)
-    return wide
 
 
 def _rounded(merged: MergedModel, wanted: torch.dtype) -> MergedModel:
     """The solution with its floating-point tensors in the type that was asked for."""
     if not isinstance(merged, SharedModel):
-        return merged  # read in that type already, see _wanted
+        return merged  # read in that type already, see _check_type_of_result
     bits = 8 * wanted.itemsize
     weights = merged.weights = dict(merged.weights)
     frozen = Counter({bits: merged.sizes.num_frozen})

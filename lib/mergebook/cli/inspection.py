@@ -14,7 +14,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.set_defaults(command=_inspect)
 
 
-def _inspect(options: argparse.Namespace) -> None:
+def _inspect(options: argparse.Namespace) -> str:
     from mergebook.cli.contents import describe_file
 
-    print(describe_file(options.file, list_tensors=options.tensors))
+    return describe_file(options.file, list_tensors=options.tensors)

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from mergebook.cli.arguments import add_settings, pairs, value_of
+from mergebook.cli.arguments import add_settings, pairs, whole
 from mergebook.errors import ParameterError
+
+if TYPE_CHECKING:
+    from mergebook.registry import Method
+
+MOST_IMAGES = 10_000  # of each task; the drawn tasks have no end
+MOST_FROZEN = 10**13  # entries: no model has as many
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -37,19 +45,36 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     option(
         "--frozen-extra",
-        type=int,
+        type=whole(0, MOST_FROZEN),
         default=0,
         metavar="N",
         help="frozen entries that are not in the files, such as a text tower",
     )
     option("--dtype", help="type of the result's weights (default: the base's)")
+    option(
+        "--from-base",
+        action="append",
+        default=[],
+        metavar="TENSOR",
+        help="a tensor that is taken from the base, whatever the experts have; * stands for any "
+        "characters; repeat for more",
+    )
     option("--backbone", metavar="NAME", help="architecture (default: the base's own)")
     option("--suite", help="where the tasks' images are, for a method that needs some")
-    option("--images", type=int, default=256, metavar="N", help="images per task of that suite")
+    option(
+        "--images",
+        type=whole(1, MOST_IMAGES),
+        default=256,
+        metavar="N",
+        help="images per task of that suite (default: 256)",
+    )
     command.set_defaults(command=_merge)
 
 
-def _merge(options: argparse.Namespace) -> None:
+def _merge(options: argparse.Namespace) -> str:
+    texts = pairs("--set", "NAME=VALUE", options.set)
+    experts = pairs("--expert", "TASK=FILE", options.expert)
+
     from tqdm import tqdm
 
     import mergebook as mb
@@ -57,11 +82,7 @@ def _merge(options: argparse.Namespace) -> None:
     from mergebook.weights import Checkpoint
 
     method = mb.get_method(options.method)
-    known = {parameter.name: parameter for parameter in method.parameters}
-    texts = pairs("--set", "NAME=VALUE", options.set)
-    params = {name: value_of(name, text, known.get(name)) for name, text in texts.items()}
-    method.check(**params)
-    experts = pairs("--expert", "TASK=FILE", options.expert)
+    params = method.check(**_values(method, texts))
     if options.own_process:
         give_memory_back()
     calibration = None
@@ -82,9 +103,29 @@ def _merge(options: argparse.Namespace) -> None:
         frozen_extra=options.frozen_extra,
         backbone=options.backbone,
         dtype=options.dtype,
+        from_base=options.from_base,
         calibration=calibration,
         overwrite=options.force,
         progress=partial(tqdm, desc=method.name, unit="tensor", leave=False, disable=None),
     )
-    print(f"{options.out}: {method.title} of {', '.join(merged.tasks)}")
-    print(f"storage: {merged.storage().formula()}")
+    lines = [
+        f"{options.out}: {method.title} of {', '.join(merged.tasks)}",
+        f"storage: {merged.storage().formula()}",
+    ]
+    if kept := merged.recipe.get("from_base"):
+        lines.append(f"as in the base: {len(kept)} tensors, {kept[0]}{' ...' * (len(kept) > 1)}")
+    return "\n".join(lines)
+
+
+def _values(method: Method, texts: Mapping[str, str]) -> dict[str, Any]:
+    """What the texts stand for; those of unknown parameters as they are."""
+    known = {parameter.name: parameter for parameter in method.parameters}
+    values: dict[str, Any] = dict(texts)
+    for name in texts.keys() & known.keys():
+        try:
+            values[name] = known[name].values.parse(texts[name])
+        except ValueError as problem:
+            raise ParameterError(
+                f"{method.name}: {name}={problem}; parameters of {method.name}: {', '.join(known)}"
+            ) from None
+    return values

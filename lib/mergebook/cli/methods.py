@@ -34,13 +34,17 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.set_defaults(command=_describe)
 
 
-def _methods(options: argparse.Namespace) -> None:
-    rows = declared_methods()
-    width = max(len(method.name) for method in rows)
-    for method in rows:
+def _methods(options: argparse.Namespace) -> str:
+    methods = declared_methods()
+    width = max(len(method.name) for method in methods)
+    lines = []
+    for method in methods:
         parameters = ", ".join(f"{each.name}={each.default!r}" for each in method.parameters)
-        print(f"{method.name:{width}}  {method.title}{_paper(method)}")
-        print(f"{'':{width}}  {_facts(method)}; {parameters or 'no parameters'}")
+        lines += [
+            f"{method.name:{width}}  {method.title}{_paper(method)}",
+            f"{'':{width}}  {_facts(method)}; {parameters or 'no parameters'}",
+        ]
+    return "\n".join(lines)
 
 
 def _paper(method: Method) -> str:
@@ -52,23 +56,33 @@ def _facts(method: Method) -> str:
     return f"{method.family}, {needs}{RESULT[method.told]}"
 
 
-def _describe(options: argparse.Namespace) -> None:
+def _describe(options: argparse.Namespace) -> str:
     notebooks = find_notebooks()
     if options.name in notebooks:
-        print(notebooks[options.name].describe())
-        return
+        return notebooks[options.name].describe()
     methods = {method.name: method for method in declared_methods()}
     if options.name not in methods:
-        raise MethodError(unknown("method or notebook", options.name, [*methods, *notebooks]))
+        if "/" in options.name:
+            raise MethodError(unknown("notebook", options.name, notebooks, "mergebook list"))
+        raise MethodError(unknown("method", options.name, methods, "mergebook methods"))
     method = methods[options.name]
-    print(f"{method.name}: {method.title}{_paper(method)}\n{_facts(method)}\n")
-    print(_plain(_PARAMETERS.sub("", method.doc).strip()))
-    print("\nParameters" if method.parameters else "\nNo parameters")
+    lines = [
+        f"{method.name}: {method.title}{_paper(method)}",
+        _facts(method),
+        "",
+        _plain(_PARAMETERS.sub("", method.doc).strip()),
+        "",
+        "Parameters" if method.parameters else "No parameters",
+    ]
+    indent = " " * 6
     for each in method.parameters:
         valid = "" if each.type == "bool" else f", {each.valid}"
-        print(f"  {each.name} = {each.default!r}{valid}")
-        indent = " " * 6
-        print(textwrap.fill(_plain(each.doc), 100, initial_indent=indent, subsequent_indent=indent))
+        doc = _plain(each.doc)
+        lines += [
+            f"  {each.name} = {each.default!r}{valid}",
+            textwrap.fill(doc, 100, initial_indent=indent, subsequent_indent=indent),
+        ]
+    return "\n".join(lines)
 
 
 def _plain(doc: str) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergebook.cli.arguments import add_jobs, add_settings, pairs
+from mergebook.cli.process import complain, show
 from mergebook.cli.training import fine_tune
 from mergebook.errors import MergebookError, ParameterError
 from mergebook.notebooks import find_notebooks, get_notebook
@@ -42,14 +42,14 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.set_defaults(command=_run)
 
 
-def _list(options: argparse.Namespace) -> None:
+def _list(options: argparse.Namespace) -> str:
     notebooks = find_notebooks()
     if not notebooks:
         raise MergebookError(f"no notebooks under {project_dir() / 'notebooks'}")
-    print("\n\n".join(notebook.describe() for notebook in notebooks.values()))
+    return "\n\n".join(notebook.describe() for notebook in notebooks.values())
 
 
-def _run(options: argparse.Namespace) -> None:
+def _run(options: argparse.Namespace) -> str:
     notebook = get_notebook(options.name)
     try:
         given = pairs("--set", "NAME=VALUE", options.set)
@@ -72,15 +72,16 @@ def _run(options: argparse.Namespace) -> None:
         for experts in notebook.experts(values):
             fine_tune(str(values.get("suite", SUITE)), jobs=options.jobs, **experts)
         execute(notebook, values, run.executed, run.results)
-    print(f"executed notebook: {run.executed}")
-    print(f"results:           {run.tables}", flush=True)
-    if not options.no_page:
-        _render(run, values)
+    written = f"executed notebook: {run.executed}\nresults:           {run.tables}"
+    if options.no_page:
+        return written
+    show(written)
+    return _render(run, values)
 
 
-def _render(run: RunFolder, values: Mapping[str, object]) -> None:
+def _render(run: RunFolder, values: Mapping[str, object]) -> str:
     from mergebook.rendering import render_page
 
     for flaw in render_page(run.notebook, values, run.executed, run.results, run.page):
-        print(f"page: {flaw}", file=sys.stderr)
-    print(f"page:              {run.page / 'index.html'}")
+        complain(f"page: {flaw}")
+    return f"page:              {run.page / 'index.html'}"

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mergebook.cli.arguments import add_jobs
+from mergebook.cli.arguments import add_jobs, whole
+
+MANY = 10**6
+MAX_SEED = 2**63 - 1  # of torch's generator
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -13,13 +16,18 @@ def add(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("experts", help="fine-tune the experts that are missing")
     command.add_argument("--suite", default="mini")
     command.add_argument("--backbone", default="mini-small")
-    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--seed", type=whole(0, MAX_SEED), default=0)
     command.add_argument(
-        "--num-tasks", type=int, help="the first N tasks of the suite (default: all)"
+        "--num-tasks",
+        type=whole(1, MANY),
+        metavar="N",
+        help="the first N tasks of the suite (default: all)",
     )
+    steps = whole(1, MANY)
     command.add_argument(
         "--steps",
-        type=lambda text: None if text == "default" else int(text),
+        type=lambda text: None if text == "default" else steps(text),
+        metavar="N",
         help="fine-tuning steps, or 'default' for those of the recipe",
     )
     add_jobs(command)
@@ -45,12 +53,12 @@ def fine_tune(
     return finetune_experts(tasks, backbone, seed, jobs, default_recipe(steps))
 
 
-def _experts(options: argparse.Namespace) -> None:
+def _experts(options: argparse.Namespace) -> str:
     names = ("backbone", "seed", "num_tasks", "steps", "jobs")
-    print(fine_tune(options.suite, **{name: getattr(options, name) for name in names}))
+    return str(fine_tune(options.suite, **{name: getattr(options, name) for name in names}))
 
 
-def _pretrain(options: argparse.Namespace) -> None:
+def _pretrain(options: argparse.Namespace) -> str:
     from mergebook.training import pretrain
 
-    print(pretrain(options.backbone, device=options.device))
+    return str(pretrain(options.backbone, device=options.device))

@@ -145,6 +145,9 @@ class Checkpoint(Mapping[str, Tensor]):
             self._digest.feed(key, tensor)
         return tensor
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._header  # a mapping's own would read the tensor
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._header)
 

@@ -287,7 +287,9 @@ class Experts:
             changer = next(t for t in self.tasks if not torch.equal(self._experts[t][key], own))
             raise CheckpointError(
                 f"tensor {key!r} is {own.dtype} and cannot be merged, "
-                f"but {label(f'expert {changer!r}', self._experts[changer])} changed it"
+                f"but {label(f'expert {changer!r}', self._experts[changer])} changed it; "
+                f"`mergebook merge --from-base {key}` (in Python, the base's tensor in each "
+                f"expert) keeps the base's, which is right for a counter"
             )
         self._changes.note(self.base, key, changed)
 
