@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import mergebook as mb
-from mergebook.adaptation import Combination, entropy, minimise
 from mergebook.calibration import Calibration
 from mergebook.errors import MethodError, ParameterError
+from mergebook.learning import Combination, entropy, minimise
 from mergebook.merged import HeadedModel
 from mergebook.methods.adamerging import learn_coefficients
 from mergebook.methods.adarank import Components, kept, learn_components

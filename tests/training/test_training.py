@@ -10,6 +10,7 @@ import torch
 
 import mergebook
 from mergebook.errors import BackboneError, ExperimentError, SuiteError
+from mergebook.learning import warm_cosine
 from mergebook.suites import Suite, Task, load_suite
 from mergebook.towers import clip
 from mergebook.training import (
@@ -24,7 +25,6 @@ from mergebook.training import (
     pretraining,
 )
 from mergebook.training import experts as experts_module
-from mergebook.training.loop import cosine
 from mergebook.weights import Checkpoint
 
 TINY = FinetuneRecipe(steps=3, warmup=1, train_size=64)
@@ -37,7 +37,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def test_schedule():
-    factors = [cosine(step, 10, 3) for step in range(10)]
+    factors = [warm_cosine(step, 10, 3) for step in range(10)]
     assert factors[:3] == pytest.approx([1 / 3, 2 / 3, 1])
     assert factors[3] == 1 and all(a > b for a, b in itertools.pairwise(factors[3:]))
 
@@ -108,20 +108,21 @@ def test_cache_knows_the_code_that_made_it(cache, monkeypatch):
     ("file", "drawn", "stored"),
     [
         ("suites/base.py", True, True),
-        ("training/loop.py", True, True),
+        ("learning/loop.py", True, True),
         ("suites/mini/fields.py", True, False),
         ("suites/splits.py", False, True),
         ("suites/mini/world.py", False, False),
         ("suites/folder.py", False, False),  # what it reads counts, in the task's fingerprint
         ("suites/__init__.py", False, False),
         ("training/experts.py", False, False),
+        ("learning/combination.py", False, False),
     ],
 )
 def test_only_code_that_decides_what_an_expert_is_counts(
     file, drawn, stored, tmp_path, monkeypatch
 ):
     package = Path(mergebook.__file__).parent
-    for part in ("suites", "training"):
+    for part in ("suites", "training", "learning"):
         shutil.copytree(package / part, tmp_path / part)
     (tmp_path / "towers").mkdir()
     shutil.copy(package / "towers" / "clip.py", tmp_path / "towers")

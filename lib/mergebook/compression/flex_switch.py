@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mergebook.adaptation import minimise
 from mergebook.calibration import Calibration
+from mergebook.learning import minimise
 from mergebook.merged.switched import SwitchedModel, code_vectors
 from mergebook.registry import Range, model_method
 from mergebook.weights import Experts

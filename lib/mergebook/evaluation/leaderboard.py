@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import statistics
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import (
-    Executor,
-    ProcessPoolExecutor,
-    ThreadPoolExecutor,
-    as_completed,
-)
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from mergebook.errors import ExperimentError, unknown
 from mergebook.evaluation.benchmark import Benchmark, Search
@@ -29,6 +19,7 @@ from mergebook.merged import MergedModel
 from mergebook.registry import FAMILIES, Method, get_method, list_methods
 from mergebook.suites import load_suite
 from mergebook.training.experts import load_experts
+from mergebook.workers import run_all
 
 SHORT = 2  # steps of the run that counts memory: the peak is reached in the first
 PROBE, ROUNDS = 100, 3  # images, and repeats, of the run that compares the cost of inference
@@ -142,7 +133,6 @@ def tune(bench: Benchmark, name: str, **fixed: object) -> Search | None:
 
 
 def _job(setting: Setting, num_tasks: int, name: str, seeds: Sequence[int]) -> list[Entry]:
-    torch.set_num_threads(1)
     bench = _bench(setting, setting.num_tasks).first(num_tasks)
     fixed = budgeted(get_method(name), setting.budget) | dict(setting.fixed.get(name, {}))
     entries: list[Entry] = []
@@ -224,23 +214,17 @@ def leaderboard(
         load_experts(suite, setting.backbone, seed, jobs, setting.steps)
     bench = _bench(setting, setting.num_tasks)
     todo = [(size, name) for size in reversed(sizes) for name in sorted(names, key=_expected_cost)]
-    done: dict[tuple[int, str], list[Entry]] = {}
-    # Silent where nobody watches, as in a notebook that a workflow executes.
-    bar = tqdm(total=len(todo), desc=setting.backbone, file=sys.stderr, disable=None)
-    with bar, _pool(jobs or os.cpu_count() or 1) as pool:
-        futures = {
-            pool.submit(_job, setting, size, name, seeds_of(get_method(name), seeds)): (size, name)
+    done = run_all(
+        _job,
+        {
+            (size, name): (setting, size, name, seeds_of(get_method(name), seeds))
             for size, name in todo
-        }
-        for future in as_completed(futures):
-            size, name = futures[future]
-            try:
-                done[size, name] = future.result()
-            except Exception as error:
-                pool.shutdown(cancel_futures=True)
-                raise ExperimentError(f"{name!r} on {size} tasks failed: {error}") from error
-            bar.set_postfix_str(name)
-            bar.update()
+        },
+        jobs=jobs,
+        name=lambda case: f"{case[1]!r} on {case[0]} tasks",
+        title=setting.backbone,
+        hidden=None,  # where nobody watches, as in a notebook that a workflow executes
+    )
     boards = {}
     for size in sizes:
         for number, seed in enumerate(seeds):
@@ -249,13 +233,6 @@ def leaderboard(
                 if number < len(done[size, name]):
                     board.record(done[size, name][number])
     return boards
-
-
-def _pool(jobs: int) -> Executor:
-    """Processes of their own, or for one job a thread of this process, which starts at once."""
-    if jobs == 1:
-        return ThreadPoolExecutor(1)
-    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
 
 
 def _ordered(methods: Iterable[str] | None) -> list[str]:

@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mergebook.adaptation import Combination, minimise
 from mergebook.calibration import Calibration
 from mergebook.errors import ParameterError
+from mergebook.learning import Combination, minimise
 from mergebook.merged import IntervenedModel, MergedModel
 from mergebook.merged.intervened import Editor, Numbers, Site, fresh
 from mergebook.methods.adamerging import learn_coefficients

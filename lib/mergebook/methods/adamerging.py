@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor
 
-from mergebook.adaptation import Combination, entropy_of_all_tasks, minimise
 from mergebook.calibration import Calibration
+from mergebook.learning import Combination, entropy_of_all_tasks, minimise
 from mergebook.merged import SharedModel
 from mergebook.registry import Range, model_method
 from mergebook.weights import Experts

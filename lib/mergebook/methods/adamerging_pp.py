@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from mergebook.adaptation import Combination
 from mergebook.calibration import Calibration
+from mergebook.learning import Combination
 from mergebook.merged import SharedModel
 from mergebook.methods.adamerging import INITS, Clamp, merge_learned
 from mergebook.methods.ties import elected, prepare_ties

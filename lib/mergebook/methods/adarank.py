@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from mergebook.adaptation import entropy_of_all_tasks, frozen_weights, minimise
 from mergebook.calibration import Calibration
+from mergebook.learning import entropy_of_all_tasks, frozen_weights, minimise
 from mergebook.merged import SharedModel
 from mergebook.methods.adamerging import INITS
 from mergebook.methods.cart_adamerging import CENTRED_INITS

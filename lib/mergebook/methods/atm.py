@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import torch
 
-from mergebook.adaptation import Optimizer
 from mergebook.calibration import Calibration
+from mergebook.learning import Optimizer
 from mergebook.merged import SharedModel
 from mergebook.methods.multitask import labelled_batches, tune
 from mergebook.registry import Range, model_method

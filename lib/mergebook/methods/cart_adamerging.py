@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from mergebook.adaptation import Combination
 from mergebook.calibration import Calibration
+from mergebook.learning import Combination
 from mergebook.merged import SharedModel
 from mergebook.methods.adamerging import learn_coefficients
 from mergebook.methods.cart import centred

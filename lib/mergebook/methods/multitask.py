@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mergebook.adaptation import Optimizer, minimise, scores
 from mergebook.calibration import Calibration
+from mergebook.learning import Optimizer, minimise, scores
 from mergebook.merged import SharedModel
 from mergebook.registry import Range, model_method
 from mergebook.weights import Experts

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from mergebook.activations import output_gradients
-from mergebook.adaptation import entropy
 from mergebook.calibration import Calibration
 from mergebook.errors import MethodError
+from mergebook.learning import entropy
 from mergebook.registry import Range, merge_method
 from mergebook.towers.tape import BATCH, Tape, tower_weights
 from mergebook.towers.tower import Weights

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mergebook.adaptation import Combination, features, minimise, scores
 from mergebook.calibration import Calibration
+from mergebook.learning import Combination, features, minimise, scores
 from mergebook.merged import HeadedModel, SharedModel
 from mergebook.methods.adamerging import Clamp, clamped
 from mergebook.registry import Range, model_method

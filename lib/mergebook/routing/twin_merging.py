@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mergebook.adaptation import minimise
 from mergebook.calibration import Calibration
 from mergebook.interventions.fitting import SCALES, uniform
+from mergebook.learning import minimise
 from mergebook.merged import RoutedModel
 from mergebook.merged.low_rank import Compressed, LowRankModel, factorise
 from mergebook.registry import Range, model_method

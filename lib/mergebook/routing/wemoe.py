@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from mergebook.adaptation import entropy, minimise
 from mergebook.calibration import Calibration
 from mergebook.interventions.fitting import SCALES
+from mergebook.learning import entropy, minimise
 from mergebook.merged import MergedModel, RoutedModel, SparseModel, TaskModels
 from mergebook.merged.intervened import fresh
 from mergebook.registry import Range, model_method

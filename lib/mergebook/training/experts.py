@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
-import sys
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
-
-import torch
-from tqdm import tqdm
 
 import mergebook
 from mergebook.errors import CheckpointError, ExperimentError
@@ -23,6 +16,7 @@ from mergebook.suites import Suite, Task, load_suite
 from mergebook.towers import clip
 from mergebook.training.finetuning import FinetuneRecipe, finetune
 from mergebook.weights import Checkpoint, Experts, save_checkpoint
+from mergebook.workers import advance, run_all
 
 BASE = "base.safetensors"
 MANIFEST = "manifest.json"
@@ -58,7 +52,7 @@ def _sources(stored: bool) -> str:
     """
     package = Path(mergebook.__file__).parent
     files = [package / "towers" / "clip.py", package / "suites" / "base.py"]
-    files += [package / "training" / name for name in ("finetuning.py", "loop.py")]
+    files += [package / "training" / "finetuning.py", package / "learning" / "loop.py"]
     suites = package / "suites"
     reading = [suites / "stored.py", suites / "splits.py"]
     files += reading if stored else (suites / "mini").glob("*.py")
@@ -89,9 +83,10 @@ def _cached(path: Path, identity: dict[str, str]) -> bool:
 
 
 def _train_one(suite: str, task: str, backbone: str, seed: int, recipe, path: Path) -> str:
-    torch.set_num_threads(1)  # processes, not threads: see finetune_experts
     found = load_suite(suite)[task]
-    state = finetune(clip.load_backbone(backbone), found, recipe, seed)
+    state = finetune(
+        clip.load_backbone(backbone), found, recipe, seed, progress=lambda step: advance()
+    )
     save_checkpoint(state, path, _identity(backbone, found, seed, recipe))
     return task
 
@@ -105,9 +100,9 @@ def finetune_experts(
 ) -> Path:
     """Fine-tune whatever expert of a suite is not cached yet.
 
-    One single-threaded process per expert: two threads in one process are slower on a busy
-    machine. Each expert is written atomically when it is done, so an interrupted call goes on
-    where it stopped. A manifest lists all experts with recipe, seed and hash.
+    One process of one thread per expert. Each expert is written atomically when it is done, so an
+    interrupted call goes on where it stopped. A manifest lists all experts with recipe, seed and
+    hash.
 
     Parameters
     ----------
@@ -143,28 +138,16 @@ def finetune_experts(
         save_checkpoint(clip.load_backbone(backbone).visual.state_dict(), base, base_identity)
     missing = [name for name in paths if not _cached(paths[name], identities[name])]
     if missing:
-        _train(suite.source, missing, backbone, seed, recipe, paths, jobs or os.cpu_count() or 1)
+        run_all(
+            _train_one,
+            {name: (suite.source, name, backbone, seed, recipe, paths[name]) for name in missing},
+            jobs=jobs,
+            name=lambda task: f"fine-tuning {task!r}",
+            title=f"{backbone} experts, seed {seed}",
+            ticks=recipe.steps,
+        )
     _write_manifest(folder, recipe, backbone, suite.name, seed)
     return folder
-
-
-def _train(suite, missing: Sequence[str], backbone, seed, recipe, paths, jobs: int) -> None:
-    bar = tqdm(total=len(missing), desc=f"{backbone} experts, seed {seed}", file=sys.stderr)
-    context = multiprocessing.get_context("spawn")
-    with bar, ProcessPoolExecutor(min(jobs, len(missing)), mp_context=context) as pool:
-        futures = {
-            pool.submit(_train_one, suite, name, backbone, seed, recipe, paths[name]): name
-            for name in missing
-        }
-        for future in as_completed(futures):
-            name = futures[future]
-            try:
-                future.result()
-            except Exception as error:
-                pool.shutdown(cancel_futures=True)
-                raise ExperimentError(f"fine-tuning {name!r} failed: {error}") from error
-            bar.set_postfix_str(name)
-            bar.update()
 
 
 def _write_manifest(folder: Path, recipe, backbone: str, suite: str, seed: int) -> None:

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mergebook.errors import ExperimentError
+from mergebook.learning.loop import descend, warm_cosine
 from mergebook.suites import Task
 from mergebook.towers import clip
-from mergebook.training.loop import cosine, jitter
 
 DATA_SEED = 0  # experts of all seeds share train, validation and test images, so none can leak
 
@@ -42,6 +42,13 @@ class FinetuneRecipe:
     train_size: int = 3000
 
 
+def jitter(x: Tensor, generator: torch.Generator, shift: int = 3, noise: float = 0.1) -> Tensor:
+    """Shift a batch by up to `shift` pixels (cyclically) and add Gaussian noise."""
+    dy, dx = torch.randint(-shift, shift + 1, (2,), generator=generator).tolist()
+    return torch.roll(x + noise * torch.randn(x.shape, generator=generator), (dy, dx), (2, 3))
+
+
+@torch.inference_mode(False)  # a copy of the tower that is made under it could not be trained
 def finetune(
     backbone: clip.Backbone,
     task: Task,
@@ -78,22 +85,23 @@ def finetune(
     pixels, targets = backbone.preprocess(images), torch.from_numpy(labels)
     head, scale = clip.build_head(backbone, task).clone(), backbone.logit_scale
     encoder = clip.visual_encoder(backbone.name, backbone.visual.state_dict()).train()
-    optimizer = torch.optim.AdamW(encoder.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
+    parameters = list(encoder.parameters())
     generator = torch.Generator().manual_seed(zlib.crc32(f"{task.name}/{seed}".encode()))
-    for step in range(recipe.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.lr * cosine(step, recipe.steps, recipe.warmup)
+
+    def loss(step: int) -> Tensor:
         index = torch.randint(len(pixels), (recipe.batch_size,), generator=generator)
         features = F.normalize(encoder(jitter(pixels[index], generator)), dim=-1)
-        loss = F.cross_entropy(scale * features @ head.T, targets[index])
-        if not torch.isfinite(loss):
-            raise ExperimentError(
-                f"fine-tuning {task.name!r}: loss is {loss.item()} at step {step}"
-            )
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
-        optimizer.step()
-        if progress is not None:
-            progress(step + 1)
+        return F.cross_entropy(scale * features @ head.T, targets[index])
+
+    descend(
+        parameters,
+        loss,
+        torch.optim.AdamW(parameters, recipe.lr, weight_decay=recipe.weight_decay),
+        steps=range(recipe.steps),
+        rate=lambda step: recipe.lr * warm_cosine(step, recipe.steps, recipe.warmup),
+        clip=1.0,
+        after=lambda step: None if progress is None else progress(step + 1),
+        what=f"fine-tuning {task.name!r}",
+        error=ExperimentError,
+    )
     return {key: value.detach().clone() for key, value in encoder.state_dict().items()}

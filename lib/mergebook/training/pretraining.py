@@ -9,14 +9,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from mergebook.errors import BackboneError, unknown
+from mergebook.errors import BackboneError, ExperimentError, unknown
+from mergebook.learning.loop import descend, warm_cosine
 from mergebook.paths import assets_dir, checkpoints_dir
 from mergebook.suites.mini.world import TEMPLATES, render_world
 from mergebook.towers import clip
-from mergebook.training.loop import cosine, jitter
+from mergebook.training.finetuning import jitter
 from mergebook.weights import save_checkpoint
 
 SAVE_EVERY = 200  # steps between resumable states
@@ -91,6 +93,8 @@ def pretrain(
     ------
     BackboneError
         Not a mini backbone.
+    ExperimentError
+        If the loss stops being finite (names the step).
     """
     if name not in RECIPES:
         raise BackboneError(unknown("mini backbone", name, RECIPES))
@@ -101,8 +105,9 @@ def pretrain(
     if words != clip.vocabulary():
         (assets_dir() / clip.VOCABULARY).write_text("\n".join(words) + "\n", encoding="utf-8")
 
-    torch.manual_seed(recipe.seed)
-    backbone = clip.create(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        backbone = clip.create(name)
     model = backbone.model.train().to(device)
     prompts = [backbone.tokenize([t.format(c) for c in captions]).to(device) for t in TEMPLATES]
     pixels, targets = backbone.preprocess(images), torch.from_numpy(labels)
@@ -118,25 +123,35 @@ def pretrain(
     bar = tqdm(
         range(start, recipe.steps), desc=name, initial=start, total=recipe.steps, mininterval=5
     )
-    for step in bar:
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.lr * cosine(step, recipe.steps, recipe.warmup)
+
+    def loss(step: int) -> Tensor:
         index = torch.randint(len(pixels), (recipe.batch_size,), generator=generator)
         template = torch.randint(len(prompts), (1,), generator=generator).item()
         batch, target = jitter(pixels[index], generator).to(device), targets[index].to(device)
         features = F.normalize(model.encode_image(batch), dim=-1)
         text = F.normalize(model.encode_text(prompts[template]), dim=-1)
         logits = model.logit_scale.exp().clamp(max=100) * features @ text.T
-        loss = F.cross_entropy(logits, target, label_smoothing=0.05)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        value = F.cross_entropy(logits, target, label_smoothing=0.05)
         if step % 50 == 0:
             hits = (logits.argmax(1) == target).float().mean().item()
-            bar.set_postfix(loss=f"{loss.item():.3f}", accuracy=f"{hits:.2f}")
+            bar.set_postfix(loss=f"{value.item():.3f}", accuracy=f"{hits:.2f}")
+        return value
+
+    def keep(step: int) -> None:
         if (step + 1) % SAVE_EVERY == 0:
             _keep(state_file, recipe, model, optimizer, generator, step + 1)
+
+    descend(
+        list(model.parameters()),
+        loss,
+        optimizer,
+        steps=bar,
+        rate=lambda step: recipe.lr * warm_cosine(step, recipe.steps, recipe.warmup),
+        clip=1.0,
+        after=keep,
+        what=f"pre-training {name!r}",
+        error=ExperimentError,
+    )
     with torch.no_grad():
         model.logit_scale.clamp_(max=math.log(100))
     state = {key: value.cpu().half() for key, value in model.state_dict().items()}

@@ -1,0 +1,147 @@
+"""The training loop: of backbones, of experts, and of every method that learns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mergebook.errors import MergebookError, MethodError
+
+Optimizer = Literal["adamw", "sgd"]
+
+
+def warm_cosine(step: int, steps: int, warmup: int) -> float:
+    """Factor on the peak learning rate at a step: linear warm-up, then cosine to zero."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+@torch.inference_mode(False)  # which also turns gradients on: a caller may have switched them off
+def descend(
+    parameters: Sequence[Tensor],
+    loss: Callable[[int], Tensor],
+    optimizer: torch.optim.Optimizer,
+    *,
+    steps: Iterable[int],
+    rate: Callable[[int], float] | None = None,
+    clip: float | None = None,
+    after: Callable[[int], object] | None = None,
+    what: str,
+    error: type[MergebookError] = MethodError,
+) -> list[float]:
+    """Take steps that lower a loss, in place.
+
+    Parameters
+    ----------
+    parameters : sequence of Tensor
+        Leaf tensors that require gradients. One that a step's loss does not depend on keeps its
+        value in that step.
+    loss : callable
+        ``loss(step) -> scalar``; draws its own images, so that the caller fixes the seed.
+    optimizer : torch.optim.Optimizer
+        Of the parameters.
+    steps : iterable of int
+        Numbers of the steps.
+    rate : callable, optional
+        Learning rate at a step; the optimiser's own if not given.
+    clip : float, optional
+        Largest norm of the gradient of all parameters together.
+    after : callable, optional
+        Called with the step's number when it is done.
+    what : str
+        What is going on, for the error message.
+    error : type, default MethodError
+        Of the error.
+
+    Returns
+    -------
+    list of float
+        The loss before each step.
+
+    Raises
+    ------
+    error
+        If the loss stops being finite (names the step).
+    """
+    curve = []
+    for step in steps:
+        if rate is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = rate(step)
+        value = loss(step)
+        if not torch.isfinite(value):
+            raise error(f"{what}: loss is {value.item()} at step {step}")
+        optimizer.zero_grad()
+        value.backward()
+        if clip is not None:
+            torch.nn.utils.clip_grad_norm_(parameters, clip)
+        optimizer.step()
+        curve.append(value.item())
+        if after is not None:
+            after(step)
+    return curve
+
+
+def minimise(
+    parameters: Sequence[Tensor],
+    loss: Callable[[int], Tensor],
+    *,
+    steps: int,
+    lr: float,
+    cosine: bool = False,
+    optimizer: Optimizer = "adamw",
+    weight_decay: float = 0.0,
+    clip: float | None = None,
+    what: str = "parameters",
+) -> list[float]:
+    """Minimise a loss by Adam or gradient descent, in place: :func:`descend` for methods.
+
+    Parameters
+    ----------
+    parameters, loss, clip
+        As for :func:`descend`.
+    steps : int
+        Number of steps; with 0, or without parameters, nothing happens.
+    lr : float
+        Learning rate.
+    cosine : bool, default False
+        Whether the rate falls to zero on a cosine.
+    optimizer : {"adamw", "sgd"}, default "adamw"
+        Adam with decoupled weight decay, or gradient descent without momentum.
+    weight_decay : float, default 0
+        Share of each parameter, times `lr`, that a step takes away; 0 makes AdamW plain Adam.
+    what : str
+        What is learned, for the error message.
+
+    Returns
+    -------
+    list of float
+        The loss before each step.
+
+    Raises
+    ------
+    MethodError
+        If the loss stops being finite (names the step).
+    """
+    if not steps or not parameters:
+        return []
+    kind = torch.optim.SGD if optimizer == "sgd" else torch.optim.AdamW
+    descent = kind(parameters, lr, weight_decay=weight_decay)
+    after = None
+    if cosine:
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(descent, steps)
+        after = lambda step: schedule.step()  # noqa: E731
+    return descend(
+        parameters,
+        loss,
+        descent,
+        steps=range(steps),
+        clip=clip,
+        after=after,
+        what=f"learning the {what}",
+    )
