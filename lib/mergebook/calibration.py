@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from mergebook.errors import CheckpointError, MethodError, shown, unknown
 from mergebook.weights.qkv import Arranged
+from mergebook.weights.sources import ordinary
 
 if TYPE_CHECKING:
     from mergebook.towers.tower import Tower
@@ -156,7 +157,7 @@ class Calibration:
                 )
 
     def select(self, tasks: Sequence[str]) -> Calibration:
-        """The same images of some of the tasks, in the order given.
+        """The same images of some of the tasks, in the order given, fit to learn from.
 
         Raises
         ------
@@ -167,7 +168,7 @@ class Calibration:
             if task not in self.inputs:
                 raise MethodError("calibration: " + unknown("task", task, self.tasks))
         parts = {
-            name: {task: values[task] for task in tasks}
+            name: {task: ordinary(values[task]) for task in tasks}
             for name in ("inputs", "heads", "labels")
             if (values := getattr(self, name)) is not None
         }

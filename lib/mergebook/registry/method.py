@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
+
 from mergebook.calibration import Calibration
 from mergebook.errors import MethodError, ParameterError, unknown
 from mergebook.merged import MergedModel, Told, sign_off
@@ -154,7 +156,8 @@ class Method:
 
         def merge(**params: Any) -> MergedModel:
             full = self._check_tasks(self.check(**params), experts)
-            return sign_off(run(full), experts, self.name, full)
+            with torch.inference_mode(False):  # gradients are on, whatever the caller has set
+                return sign_off(run(full), experts, self.name, full)
 
         return merge
 

@@ -162,8 +162,9 @@ def _quiet() -> Iterator[None]:
         logger.removeFilter(keep)
 
 
+@torch.inference_mode(False)  # backbones are kept, and some caller may want to train a copy
 def create(name: str) -> Backbone:
-    """Build a backbone with random weights.
+    """Build a backbone with random weights; torch's generator is as before.
 
     Parameters
     ----------
@@ -181,7 +182,7 @@ def create(name: str) -> Backbone:
 
     _configs()
     quick = {} if name in MINI else {"force_quick_gelu": True}  # OpenAI's weights need it
-    with _quiet():
+    with _quiet(), torch.random.fork_rng(devices=[]):
         model = open_clip.create_model(name, pretrained=None, **quick).eval()
     if name not in MINI:
         mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
@@ -217,7 +218,8 @@ def load_backbone(name: str = "mini-small", path: str | Path | None = None) -> B
         import open_clip
 
         try:
-            state = open_clip.create_model(name, pretrained="openai").state_dict()
+            with torch.random.fork_rng(devices=[]):
+                state = open_clip.create_model(name, pretrained="openai").state_dict()
         except Exception as error:  # the hub's client raises many kinds; all mean "not available"
             raise BackboneError(
                 f"backbone {name!r}: the openai weights are neither cached nor downloadable "

@@ -41,11 +41,17 @@ def open_source(source: Source, name: str) -> Mapping[str, Tensor]:
     if isinstance(source, Mapping):
         for key, tensor in source.items():
             refuse_unstorable(key, tensor, name)
-        return {key: tensor.detach() for key, tensor in source.items()}
+        return {key: ordinary(tensor.detach()) for key, tensor in source.items()}
     raise CheckpointError(
         f"{name} must be a Checkpoint, a mapping of names to tensors, or a path; "
         f"got {type(source).__name__}"
     )
+
+
+def ordinary(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy if it is from ``torch.inference_mode``, which lets no gradient pass."""
+    with torch.inference_mode(False):
+        return tensor.clone() if tensor.is_inference() else tensor
 
 
 def open_experts(experts: Mapping[str, Source]) -> dict[str, Mapping[str, Tensor]]:
