@@ -164,8 +164,9 @@ def _papermill(
             kernel_name=KERNEL,
             cwd=project_dir(),
             progress_bar={"desc": notebook.name},
-            # Its one warning is that it listens on a local port, as every kernel does.
-            extra_arguments=["--IPKernelApp.log_level=ERROR"],
+            # It warns that it listens on a local port, as every kernel does, and calls it an error
+            # that it was stopped; what is wrong with a cell comes as a message, not by the log.
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
         )
     except papermill.PapermillExecutionError as error:
         cell = "\n".join("    " + line for line in error.source.strip().splitlines())

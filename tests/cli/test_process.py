@@ -142,3 +142,31 @@ def alive(number):
     except ProcessLookupError:
         return False
     return True
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_run_that_is_stopped_leaves_no_kernel_and_no_folder(name, notebook, tmp_path):
+    text = notebook.path.read_text().replace(
+        "print(num_tasks)",
+        "import os, time; open('kernel', 'w').write(f'{os.getpid()} '); time.sleep(100)",
+    )
+    notebook.path.write_text(text)
+    before = {path for path in tmp_path.rglob("*")}
+    number = getattr(signal, name)
+    command = [sys.executable, "-m", "mergebook.cli", "run", notebook.name, "--no-page"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as started:
+        there = tmp_path / "kernel"
+        while not (there.exists() and there.read_text().endswith(" ")):
+            assert started.poll() is None
+            time.sleep(0.05)
+        assert any(path.name.startswith(".running-") for path in tmp_path.rglob("*"))
+        kernel = int(there.read_text())
+        started.send_signal(number)
+        _, err = started.communicate(timeout=30)
+    assert started.returncode == 128 + number
+    assert "Traceback" not in err
+    deadline = time.monotonic() + 10
+    while alive(kernel) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(kernel)
+    assert {path for path in tmp_path.rglob("*")} == before | {there}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mergebook.registry import Method
 
 MOST_IMAGES = 10_000  # of each task; the drawn tasks have no end
-MOST_FROZEN = 10**13  # entries: no model has as many
+MOST_FROZEN = 10**15  # entries: no model has as many
 
 
 def add(commands: argparse._SubParsersAction) -> None:
