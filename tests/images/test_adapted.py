@@ -1,6 +1,7 @@
 """Methods that learn on images: what they start from, what they may change, and their traps."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -9,12 +10,12 @@ import torch
 import mergebook as mb
 from mergebook.calibration import Calibration
 from mergebook.errors import MethodError, ParameterError
-from mergebook.learning import Combination, entropy, minimise
+from mergebook.learning import Combination, entropy, learn_coefficients, minimise
+from mergebook.learning.components import Components, kept, learn_components
+from mergebook.learning.pseudo_labels import pseudo_label_loss
+from mergebook.learning.tuning import labelled_batches, tune
 from mergebook.merged import HeadedModel
-from mergebook.methods.adamerging import learn_coefficients
-from mergebook.methods.adarank import Components, kept, learn_components
-from mergebook.methods.multitask import labelled_batches, tune
-from mergebook.methods.symerge import pseudo_label_loss
+from mergebook.registry import Learning
 from mergebook.storage import Sizes
 from mergebook.weights import Experts
 from oracles.adapted import choose_components, symerge_solution
@@ -23,7 +24,7 @@ ENTROPY = ("adamerging_task", "adamerging_layer", "adamerging_task_pp", "adamerg
            "cart_adamerging", "adarank", "cart_adarank")  # fmt: skip
 ADAPTED = (*ENTROPY, "symerge")
 ALL = (*ADAPTED, "multitask", "atm")
-LEARNING = {"steps": 3, "lr": 0.02, "batch_size": 6, "batches": 1, "seed": 0}
+LEARNING = Learning(steps=3, lr=0.02, batch_size=6)
 
 
 def assert_close(left: dict, right: dict, slack: float = 2e-6) -> None:
@@ -123,7 +124,7 @@ def test_the_coefficients_of_an_idle_expert_stay(base, states, calibration):
     images = calibration.select(experts.tasks)
     for layerwise in (True, False):
         learned, _ = learn_coefficients(
-            Combination(experts), images, layerwise=layerwise, init=0.3, clamp="unit", **LEARNING
+            Combination(experts), images, LEARNING, layerwise=layerwise, init=0.3, clamp="unit"
         )
         assert torch.all(learned[:, 1] == 0.3)
         assert not torch.any(learned[:, 0] == 0.3)
@@ -158,17 +159,17 @@ def test_parameters_out_of_range_are_refused(name, params, experts, calibration)
 
 def test_a_coefficient_per_task_is_the_same_in_all_layers(experts, images):
     combination = Combination(experts)
-    options = {"init": 0.3, "clamp": "unit", **LEARNING}
-    learned, _ = learn_coefficients(combination, images, layerwise=False, **options)
+    options = {"init": 0.3, "clamp": "unit"}
+    learned, _ = learn_coefficients(combination, images, LEARNING, layerwise=False, **options)
     assert learned.shape == (len(experts.trained), 3)
     assert torch.equal(learned, learned[:1].expand_as(learned))
-    layerwise, _ = learn_coefficients(combination, images, layerwise=True, **options)
+    layerwise, _ = learn_coefficients(combination, images, LEARNING, layerwise=True, **options)
     assert len(layerwise.unique(dim=0)) > 1
 
 
 def test_limits_of_the_coefficients(experts, images):
     combination = Combination(experts)
-    options = {"layerwise": True, "init": 0.9, **LEARNING, "lr": 0.2}
+    options = {"learning": replace(LEARNING, lr=0.2), "layerwise": True, "init": 0.9}
     for clamp, low, high in (("unit", 0, 1), ("extended", -0.5, 2)):
         learned, _ = learn_coefficients(combination, images, clamp=clamp, **options)
         assert low <= learned.min() and learned.max() <= high
@@ -183,9 +184,9 @@ def test_a_coefficient_beyond_its_limits_gets_no_gradient(experts, calibration, 
 
 
 def test_entropy_of_the_predictions_falls(experts, images):
-    options = LEARNING | {"steps": 6}  # batches hold all images, so that steps can be compared
+    learning = replace(LEARNING, steps=6)  # batches hold all images: steps can be compared
     _, curve = learn_coefficients(
-        Combination(experts), images, layerwise=True, init=0.3, clamp="unit", **options
+        Combination(experts), images, learning, layerwise=True, init=0.3, clamp="unit"
     )
     assert len(curve) == 6
     assert all(later < earlier for earlier, later in pairwise(curve))
@@ -221,7 +222,7 @@ def test_a_mask_is_hard_forward_and_soft_backward():
 def test_the_largest_components_are_kept_at_first(rank, number, experts, images):
     components = Components(experts, centred=False, qkv="fused")
     _, masks, _ = learn_components(
-        components, images, rank=rank, init=0.3, learn="both", steps=0, lr=0, batch_size=1, seed=0
+        components, images, Learning(steps=0, lr=0), rank=rank, init=0.3, learn="both"
     )
     assert len(masks) == 4 * 6  # stacked query, key and value; output; two maps of the MLP
     for mask in masks.values():
@@ -231,8 +232,9 @@ def test_the_largest_components_are_kept_at_first(rank, number, experts, images)
 @pytest.mark.parametrize(("learn", "fixed"), [("masks", 0), ("coefficients", 1)])
 def test_what_is_not_learned_stays(learn, fixed, experts, images):
     components = Components(experts, centred=True, qkv="split")
+    learning = Learning(steps=1, lr=0.2, batch_size=6)
     coefficients, masks, _ = learn_components(
-        components, images, rank=0.5, init=1.5, learn=learn, steps=1, lr=0.2, batch_size=6, seed=0
+        components, images, learning, rank=0.5, init=1.5, learn=learn
     )
     stayed = (
         bool(torch.all(coefficients == 1.5)),
@@ -242,10 +244,11 @@ def test_what_is_not_learned_stays(learn, fixed, experts, images):
 
 
 def test_masks_of_two_steps_are_those_of_brute_force(base, states, experts, images):
-    options = {"rank": 0.5, "init": 0.3, "learn": "both", "steps": 2, "lr": 0.08}
+    options = {"rank": 0.5, "init": 0.3, "learn": "both"}
+    training = {"steps": 2, "lr": 0.08, "batch_size": 4, "seed": 1}
     components = Components(experts, centred=False, qkv="fused")
-    _, masks, _ = learn_components(components, images, batch_size=4, seed=1, **options)
-    how = options | {"qkv": "fused", "batch_size": 4, "seed": 1}
+    _, masks, _ = learn_components(components, images, Learning(**training), **options)
+    how = options | training | {"qkv": "fused"}
     _, expected = choose_components(base, states, images, False, **how)
     assert masks.keys() == expected.keys()
     pairs = [(masks[key] > 0, expected[key]) for key in masks]
@@ -316,10 +319,9 @@ def test_a_head_must_be_a_matrix(head):
 def test_one_gradient_step_a_round_is_multi_task_gradient_descent(experts, images, base):
     merged = mb.merge("atm", experts, images, rounds=3, steps=1, optimizer="sgd", lr=0.05,
                       batch_size=4, seed=5)  # fmt: skip
-    streams = {task: labelled_batches(images, task, 4, 5) for task in experts.tasks}
-    descent = tune(
-        base, experts.trained, images, streams, steps=3, lr=0.05, optimizer="sgd", cosine=False
-    )
+    learning = Learning(steps=3, lr=0.05, batch_size=4, optimizer="sgd", seed=5)
+    streams = {task: labelled_batches(images, task, learning) for task in experts.tasks}
+    descent = tune(base, experts.trained, images, streams, learning, cosine=False)
     assert_close(merged.state_dict(), descent)
     assert not torch.allclose(descent["proj"], base["proj"], atol=1e-4)
 
@@ -335,10 +337,9 @@ def test_one_task_is_plain_fine_tuning(base, states, one):
     experts = Experts(base, {"one": states["one"]}, backbone="mini-small")
     options = {"batch_size": 4, "lr": 1e-3, "seed": 3}
     merged = mb.merge("atm", experts, one, rounds=1, steps=2, **options).state_dict()
-    streams = {"one": labelled_batches(one, "one", 4, 3)}
-    tuned = tune(
-        base, experts.trained, one, streams, steps=2, lr=1e-3, optimizer="adamw", cosine=False
-    )
+    learning = Learning(steps=2, optimizer="adamw", **options)
+    streams = {"one": labelled_batches(one, "one", learning)}
+    tuned = tune(base, experts.trained, one, streams, learning, cosine=False)
     assert_close(merged, tuned)
 
 
@@ -370,13 +371,13 @@ def test_the_order_of_the_tasks_does_not_change_their_batches(experts, calibrati
 
 def test_gradient_descent_by_hand():
     x, idle = torch.tensor([3.0, 4.0], requires_grad=True), torch.ones(1, requires_grad=True)
-    options = {"lr": 0.1, "optimizer": "sgd"}
-    assert minimise([x, idle], lambda step: x.square().sum(), steps=1, **options) == [25.0]
+    plain = Learning(steps=1, lr=0.1, optimizer="sgd")
+    assert minimise([x, idle], lambda step: x.square().sum(), plain) == [25.0]
     torch.testing.assert_close(x.detach(), torch.tensor([2.4, 3.2]))
     assert torch.equal(idle.detach(), torch.ones(1))
-    minimise([x], lambda step: x.square().sum(), steps=1, clip=1.0, **options)
+    minimise([x], lambda step: x.square().sum(), plain, clip=1.0)
     torch.testing.assert_close(x.detach(), torch.tensor([2.34, 3.12]))
-    minimise([x], lambda step: 0 * x.sum(), steps=1, weight_decay=0.5, lr=0.1)
+    minimise([x], lambda step: 0 * x.sum(), Learning(steps=1, lr=0.1), weight_decay=0.5)
     torch.testing.assert_close(x.detach(), 0.95 * torch.tensor([2.34, 3.12]))
 
 
@@ -388,7 +389,7 @@ def test_a_cosine_brings_the_rate_to_zero():
         places.append(x.item())
         return -x.sum()
 
-    minimise([x], loss, steps=4, lr=1.0, optimizer="sgd", cosine=True)
+    minimise([x], loss, Learning(steps=4, lr=1.0, optimizer="sgd"), cosine=True)
     rates = [b - a for a, b in zip(places, [*places[1:], x.item()], strict=True)]
     assert rates == pytest.approx([(1 + math.cos(math.pi * step / 4)) / 2 for step in range(4)])
 
@@ -397,5 +398,5 @@ def test_nothing_to_learn_is_no_error():
     def never(step):
         raise AssertionError("the loss was asked for")
 
-    assert minimise([], never, steps=3, lr=0.1) == []
-    assert minimise([torch.ones(1, requires_grad=True)], never, steps=0, lr=0.1) == []
+    assert minimise([], never, Learning(steps=3, lr=0.1)) == []
+    assert minimise([torch.ones(1, requires_grad=True)], never, Learning(steps=0, lr=0.1)) == []

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 import mergebook as mb
 from mergebook.calibration import Calibration
 from mergebook.errors import MethodError, ParameterError
-from mergebook.interventions import fitting, intervmerge, surgery
+from mergebook.interventions import fitting, forms, intervmerge, starts, surgery
+from mergebook.interventions.forms import Edit
 from mergebook.merged import IntervenedModel
 from mergebook.merged.intervened import FORMS, Editor, Site
+from mergebook.registry import Learning
 from mergebook.towers import clip
 from mergebook.towers.tower import Tower
 from mergebook.weights import Experts
@@ -115,9 +117,9 @@ def test_sites_apply_at_their_place_one_after_the_other():
 def test_orthonormal_columns(seed, rows, columns):
     columns = min(rows, columns)
     a = torch.from_numpy(np.random.default_rng(seed).normal(size=(3, rows, columns)))
-    q = fitting.orthonormal(a)
+    q = starts.orthonormal(a)
     torch.testing.assert_close(q.mT @ q, torch.eye(columns).double().expand(3, -1, -1))
-    torch.testing.assert_close(fitting.orthonormal(q), q)
+    torch.testing.assert_close(starts.orthonormal(q), q)
     # The same space, in the same order: a = q r with an upper triangle of positive diagonal.
     r = q.mT @ a
     torch.testing.assert_close(q @ r, a)
@@ -169,12 +171,12 @@ class Architecture:
 def numbers_of(tower, features: int, method: str, rank: int) -> list[dict[str, torch.Tensor]]:
     if method.startswith("surgery"):
         sites = surgery.surgery_sites(tower, features, blocks=method == "surgery_v2")
-        return fitting.start(sites, rank, 1, surgery.draw_surgery, 0)
+        return starts.start(sites, rank, 1, surgery.draw_surgery, 0)
     form, _, rest = method.partition(" of ")
     blocks = int(rest.removesuffix(" blocks") or 24)
     form = "noreft" if form == "intervmerge" else form
-    sites = intervmerge.intervention_sites(tower, form, blocks=blocks)
-    return fitting.start(sites, rank, 1, intervmerge.draw_intervention(), 0)
+    sites = forms.intervention_sites(tower, form, Edit(blocks=blocks))
+    return starts.start(sites, rank, 1, forms.draw_intervention(), 0)
 
 
 @pytest.mark.parametrize(
@@ -189,8 +191,8 @@ def test_sizes_on_the_papers_architectures(row):
 
 def test_one_bias_less():
     tower = Architecture("ViT-B-32")
-    sites = intervmerge.intervention_sites(tower, "noreft")
-    numbers = fitting.start(sites, 3, 1, intervmerge.draw_intervention("one"), 0)
+    sites = forms.intervention_sites(tower, "noreft")
+    numbers = starts.start(sites, 3, 1, forms.draw_intervention("one"), 0)
     assert sum(v.numel() for n in numbers for v in n.values()) == 12 * (2 * 3 * 768 + 3)
 
 
@@ -203,7 +205,7 @@ def test_interventions_run_in_the_tower_of_vit_b_32():
         sites = (
             surgery.surgery_sites(tower, 512, blocks=True)
             if method == "surgery_v2"
-            else intervmerge.intervention_sites(tower, "noreft")
+            else forms.intervention_sites(tower, "noreft")
         )
         numbers = numbers_of(tower, 512, method, rank)
         assert sum(v.numel() for n in numbers for v in n.values()) == wanted
@@ -219,7 +221,7 @@ def test_slices_of_the_mini_forms():
     tower = Architecture("ViT-B-32")
 
     def spans(form, **options):
-        sites = intervmerge.intervention_sites(tower, form, **options)
+        sites = forms.intervention_sites(tower, form, Edit(**options))
         return [(site.place, site.start, site.stop) for site in sites]
 
     assert spans("mini_best_efficient") == [
@@ -279,11 +281,10 @@ def test_every_task_starts_and_learns_as_it_would_alone(experts, calibration):
     merged = mb.merge("averaging", experts)
     alone = experts.select(("two",))
     sites = together.sites
-    free = fitting.start(sites, 1, 1, intervmerge.draw_intervention(), 0)
+    free = starts.start(sites, 1, 1, forms.draw_intervention(), 0)
     single = fitting.fit(
-        merged, alone, calibration.select(("two",)), sites, free,
-        steps=3, lr=3e-2, batch_size=16, seed=0,
-    )  # fmt: skip
+        merged, alone, calibration.select(("two",)), sites, free, Learning(steps=3, lr=3e-2)
+    )
     for ours, theirs in zip(together.numbers, single.numbers, strict=True):
         for key, value in theirs.items():
             torch.testing.assert_close(ours[key][1], value[0], rtol=1e-3, atol=1e-4)

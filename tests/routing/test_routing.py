@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 import mergebook as mb
 from mergebook.errors import MethodError, ParameterError
 from mergebook.merged import RoutedModel
-from mergebook.routing import twin_merging, wemoe
+from mergebook.registry import Learning
+from mergebook.routing.block_routers import draw_routers
+from mergebook.routing.classifier import train_router
+from mergebook.routing.e_wemoe import largest
 from mergebook.towers import clip, routers
 from mergebook.towers.mixed import MixedEncoder, MixedTower, Mixture, Parts
 from mergebook.towers.routers import routed_by
@@ -294,20 +297,18 @@ def test_the_router_learns_which_task_an_image_is_of():
     generator = torch.Generator().manual_seed(0)
     owner = torch.arange(4).repeat_interleave(30)
     features = 0.5 * torch.randn(120, 8, generator=generator) + 2 * torch.eye(8)[owner]
-    learning = {"steps": 60, "lr": 5e-3, "batch_size": 40, "seed": 0}
-    numbers = twin_merging.train_router(features, owner, 4, **learning)
+    learning = Learning(steps=60, lr=5e-3, batch_size=40)
+    numbers = train_router(features, owner, 4, learning)
     fresh = 0.5 * torch.randn(120, 8, generator=generator) + 2 * torch.eye(8)[owner]
     found = routers.router_logits(fresh, numbers).argmax(1)
     assert (found == owner).double().mean() > 0.9
-    again = twin_merging.train_router(features, owner, 4, **learning)
+    again = train_router(features, owner, 4, learning)
     assert all(torch.equal(again[key], value) for key, value in numbers.items())
 
 
 def test_a_router_can_learn_from_a_single_image():
-    numbers = twin_merging.train_router(
-        torch.ones(1, 3), torch.zeros(1, dtype=torch.int64), 1, steps=2, lr=1e-3, batch_size=4,
-        seed=0,
-    )  # fmt: skip
+    owner, learning = torch.zeros(1, dtype=torch.int64), Learning(steps=2, lr=1e-3, batch_size=4)
+    numbers = train_router(torch.ones(1, 3), owner, 1, learning)
     assert all(value.isfinite().all() for value in numbers.values())
 
 
@@ -339,7 +340,7 @@ ROUTERS = [
 
 @pytest.mark.parametrize(("backbone", "blocks", "width", "depth", "printed"), ROUTERS)
 def test_router_sizes_on_the_papers_architectures(backbone, blocks, width, depth, printed):
-    numbers = wemoe.draw_routers(blocks, width, 8, depth=depth, scale=0.3, seed=0)
+    numbers = draw_routers(blocks, width, 8, depth=depth, scale=0.3, seed=0)
     count = sum(value.numel() for value in numbers.values())
     unit = {"K": (1e3, 1), "M": (1e6, 2)}.get(printed[-1])
     assert (f"{count / unit[0]:.{unit[1]}f}{printed[-1]}" if unit else str(count)) == printed
@@ -349,7 +350,7 @@ def test_total_size_on_vit_b_32():
     """573.96M numbers in the paper for eight tasks: encoder of 113.45M, T MLPs, routers."""
     state = clip.visual_template("ViT-B-32").state_dict()
     mlps = sum(value.numel() for key, value in state.items() if ".mlp." in key)
-    routers = wemoe.draw_routers(12, 768, 8, depth=2, scale=0.3, seed=0)
+    routers = draw_routers(12, 768, 8, depth=2, scale=0.3, seed=0)
     total = 113_448_705 + 8 * mlps + sum(value.numel() for value in routers.values())
     assert f"{total / 1e6:.2f}M" == "573.96M"
 
@@ -402,7 +403,7 @@ def test_pruning_keeps_what_is_above_the_quantile(seed, density):
     tau[0] = tau[0] + 1e-3  # an expert that equals the base is not trained
     experts = Experts(base, {"a": {"w": tau[0]}, "b": {"w": tau[1]}})
     for layer in experts:
-        masks = wemoe.largest(layer, density)
+        masks = largest(layer, density)
         for delta, mask in zip(layer.deltas, masks, strict=True):
             magnitudes = delta.abs().numpy()
             if density >= 1 or not magnitudes.size:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from mergebook.calibration import Calibration
 from mergebook.learning import minimise
 from mergebook.merged.switched import SwitchedModel, code_vectors
-from mergebook.registry import Range, model_method
+from mergebook.registry import Learning, Range, model_method
 from mergebook.weights import Experts
 
 TEMPERATURE = 0.1  # width of the soft gate, in units of a tensor's root mean square
@@ -163,9 +163,8 @@ def learn_switches(
         distance = F.kl_div(found, target[rows], reduction="batchmean", log_target=True)
         return distance + recipe.sparsity * open_gates / total
 
-    minimise(
-        [thresholds, scales], loss, steps=recipe.steps, lr=recipe.lr, what=f"switches of {task!r}"
-    )
+    learning = Learning(recipe.steps, recipe.lr)
+    minimise([thresholds, scales], loss, learning, what=f"switches of {task!r}")
     learned = zip(thresholds.detach(), scales.detach(), strict=True)
     return dict(zip(gates, learned, strict=True))
 

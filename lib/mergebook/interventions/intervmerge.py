@@ -2,145 +2,37 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Annotated, Literal
 
-import torch
 from torch import Tensor
 
 from mergebook.calibration import Calibration
-from mergebook.errors import ParameterError
-from mergebook.interventions.fitting import (
-    SCALES,
-    TIES_DENSITY,
-    TIES_KEEP,
-    Coefficients,
-    Merge,
-    fit,
+from mergebook.interventions.fitting import fit
+from mergebook.interventions.forms import Edit, Edited, Form, draw_intervention, intervention_sites
+from mergebook.interventions.merges import (
+    SMALL_SCALES,
+    TIES,
+    Learned,
+    MergeScale,
     learnable,
-    orthonormal,
     shared_merge,
-    start,
-    uniform,
 )
+from mergebook.interventions.starts import start
 from mergebook.merged import IntervenedModel
-from mergebook.merged.intervened import Site
 from mergebook.methods.ties import elected, prepare_ties
-from mergebook.registry import Range, model_method
-from mergebook.towers.tower import Tower
+from mergebook.registry import Learning, Range, model_method
 from mergebook.weights import Experts
 
-Mini = Literal["mini", "mini_efficient", "mini_best_efficient", "mini_multi"]
-Form = Literal[
-    "noreft", "nodireft", "loreft", "direft", "consreft", "lobireft",
-    "mini", "mini_efficient", "mini_best_efficient", "mini_multi",
-]  # fmt: skip
-Biases = Literal["two", "one"]
-Place = Literal["attention", "block"]
-Tokens = Literal["class", "all"]
-Teacher = Literal["expert", "trimmed"]
-
-SHIFTS = {"mini_efficient": "lobireft", "mini_best_efficient": "lobireft"}
-# Where the four slices of "mini_multi" start, of 768 coordinates; the last ends with them.
-STARTS = (0, 184, 568)
+Weights = dict[str, dict[str, Tensor]]
+Training = Annotated[Learning, {"lr": Range(0)}]
 
 
-def slices(form: Form, width: int, block: int, part: int) -> list[tuple[int, int]]:
-    """The coordinates that the interventions of a block edit, as (start, stop).
-
-    Parameters
-    ----------
-    form : str
-        See :data:`intervmerge`.
-    width : int
-        Width d of the transformer.
-    block : int
-        Number of the block.
-    part : int
-        Slice width m of the mini forms.
-
-    Raises
-    ------
-    ParameterError
-        If a slice does not fit into the width, or two of a block overlap.
-    """
-    if not form.startswith("mini"):
-        return [(0, width)]
-    if form == "mini_multi":
-        each = part // 4
-        starts = [place * width // 768 for place in STARTS] + [width - each]
-        found = [(begin, begin + each) for begin in starts]
-        if each < 1 or any(one[1] > two[0] for one, two in pairwise(found)):
-            raise ParameterError(
-                f"intervmerge: part={part} does not give four separate slices of {width}"
-            )
-        return found
-    begin = block * part if form == "mini_best_efficient" else 0
-    if begin + part > width:
-        raise ParameterError(
-            f"intervmerge: part={part}: the slice of block {block} ends at {begin + part}, "
-            f"beyond the width {width}"
-        )
-    return [(begin, begin + part)]
-
-
-def intervention_sites(
-    tower: Tower,
-    form: Form,
-    *,
-    part: int = 0,
-    blocks: int = 24,
-    place: Place = "attention",
-    tokens: Tokens = "class",
-) -> list[Site]:
-    """The sites of the last `blocks` blocks, for the parameters of :data:`intervmerge`."""
-    kind = SHIFTS.get(form, "noreft" if form.startswith("mini") else form)
-    ending = ".attention" if place == "attention" else ""
-    return [
-        Site(f"blocks.{block}{ending}", kind, tokens, *span)
-        for block in range(max(0, tower.num_blocks - blocks), tower.num_blocks)
-        for span in slices(form, tower.width, block, part or tower.width // tower.num_blocks)
-    ]
-
-
-def draw_intervention(biases: Biases = "two"):
-    """The numbers of a site at the start, drawn in this order.
-
-    Linear maps and their biases are uniform within one over the root of their width m, as torch's
-    linear layers are; R is a basis of the columns of a Gaussian matrix; the bias of the forms that
-    do not look at their input is uniform in [0, 1).
-    """
-
-    def draw(site: Site, rank: int, generator: torch.Generator) -> dict[str, Tensor]:
-        width = site.stop - site.start
-        numbers: dict[str, Tensor] = {}
-
-        def linear(*shape: int) -> Tensor:
-            return uniform(*shape, fan_in=width, generator=generator)
-
-        if site.form in ("noreft", "nodireft"):
-            numbers |= {"w1": linear(rank, width), "b1": linear(rank), "w2": linear(rank, width)}
-            if site.form == "noreft" and biases == "two":
-                numbers["b2"] = linear(rank)
-            return numbers
-        if rank > width:
-            raise ParameterError(
-                f"intervmerge: rank={rank} is more than the {width} coordinates it edits"
-            )
-        numbers["r"] = orthonormal(torch.randn(width, rank, generator=generator))
-        if site.form in ("loreft", "direft"):
-            return numbers | {"w": linear(rank, width), "b": linear(rank)}
-        return numbers | {"b": torch.rand(rank, generator=generator)}
-
-    return draw
-
-
-def trimmed_experts(experts: Experts) -> dict[str, dict[str, Tensor]]:
+def trimmed_experts(experts: Experts) -> Weights:
     """Base plus each trimmed, sign-elected task vector of TIES, for each task.
 
     Holds the trained tensors of all tasks at once.
     """
-    state = prepare_ties(experts, TIES_DENSITY, TIES_KEEP)
+    state = prepare_ties(experts, **TIES)
     weights = {task: dict(experts.base) for task in experts.tasks}
     for layer in experts:
         for task, vector in zip(experts.tasks, elected(layer, state), strict=True):
@@ -148,41 +40,27 @@ def trimmed_experts(experts: Experts) -> dict[str, dict[str, Tensor]]:
     return weights
 
 
-def _intervene(
+def intervene(
     experts: Experts,
     calibration: Calibration,
+    learning: Learning,
     *,
-    merge: Merge,
+    merge: str,
     scale: float,
     form: Form,
-    rank: int,
-    biases: Biases,
-    part: int,
-    blocks: int,
-    place: Place,
-    tokens: Tokens,
-    teacher: Teacher,
-    coefficients: Coefficients,
-    coefficient_lr: float,
-    lr: float,
-    seed: int,
-    **training: float,
+    edit: Edit,
+    teachers: Weights | None = None,
+    learned: Learned | None = None,
 ) -> IntervenedModel:
-    sites = intervention_sites(
-        calibration.tower, form, part=part, blocks=blocks, place=place, tokens=tokens
-    )
-    numbers = start(sites, rank, len(experts.tasks), draw_intervention(biases), seed)
-    teachers = trimmed_experts(experts) if teacher == "trimmed" and merge == "ties" else None
-    learned = None
-    if coefficients == "learned":
-        share = coefficient_lr / lr if lr else 0.0
-        learned = learnable(experts, calibration, merge, scale, share)
-        merge = "averaging"  # for what no expert changed
-    merged = shared_merge(experts, calibration, merge, scale)
+    """Learn the edits of a merge; see :data:`intervmerge`, and :func:`fit` for the last two."""
+    sites = intervention_sites(calibration.tower, form, edit)
+    draw = draw_intervention(edit.biases)
+    numbers = start(sites, edit.rank, len(experts.tasks), draw, learning.seed)
+    # Where coefficients learn along, the merge gives only what no expert changed.
+    merged = shared_merge(experts, calibration, "averaging" if learned else merge, scale)
     return fit(
-        merged, experts, calibration, sites, numbers, teachers=teachers, learned=learned, lr=lr,
-        seed=seed, **training,
-    )  # fmt: skip
+        merged, experts, calibration, sites, numbers, learning, teachers=teachers, learned=learned
+    )
 
 
 @model_method(
@@ -191,28 +69,20 @@ def _intervene(
     paper="osial2024intervmerge",
     family="intervention",
     needs=("images",),
-    grid={"scale": SCALES},
+    grid={"scale": SMALL_SCALES},
 )
 def intervmerge(
     experts: Experts,
     calibration: Calibration,
     *,
-    merge: Merge = "task_arithmetic",
-    scale: Annotated[float, Range(0, 3)] = 0.3,
+    merge: Edited = "task_arithmetic",
+    scale: MergeScale = 0.3,
     form: Form = "noreft",
-    rank: Annotated[int, Range(1)] = 1,
-    biases: Biases = "two",
-    part: Annotated[int, Range(0)] = 0,
-    blocks: Annotated[int, Range(1)] = 24,
-    place: Place = "attention",
-    tokens: Tokens = "class",
-    teacher: Teacher = "expert",
-    coefficients: Coefficients = "fixed",
+    edit: Edit = Edit(place="attention", tokens="class"),
+    teacher: Literal["expert", "trimmed"] = "expert",
+    coefficients: Literal["fixed", "learned"] = "fixed",
     coefficient_lr: Annotated[float, Range(0)] = 1e-2,
-    steps: Annotated[int, Range(0)] = 60,
-    lr: Annotated[float, Range(0)] = 3e-2,
-    batch_size: Annotated[int, Range(1)] = 16,
-    seed: Annotated[int, Range(0)] = 0,
+    learning: Training = Learning(steps=60, lr=3e-2),
 ) -> IntervenedModel:
     r"""Edit the class token after the attention of every block, by a few numbers per task.
 
@@ -241,30 +111,8 @@ def intervmerge(
 
     Parameters
     ----------
-    experts : Experts
-        Base and experts; the experts are the teachers.
-    calibration : Calibration
-        Images of each task; labels are not read.
-    merge : {"averaging", "task_arithmetic", "ties", "adamerging_layer", "cart"}
-        The static merge to edit.
-    scale : float, default 0.3
-        Scale of the merge, where it has one.
     form : str, default "noreft"
         See the table.
-    rank : int, default 1
-        Rank r.
-    biases : {"two", "one"}, default "two"
-        Whether "noreft" (also in the mini forms) has a bias in both maps, or one, which can do the
-        same with r numbers less.
-    part : int, default 0
-        Slice width m of the mini forms; 0 takes the width over the number of blocks, which is the
-        released 64 on ViT-B.
-    blocks : int, default 24
-        The last so many blocks are edited; all, where there are fewer.
-    place : {"attention", "block"}, default "attention"
-        The output of the attention, or of the whole block.
-    tokens : {"class", "all"}, default "class"
-        Edit the class token, or every token in the same way.
     teacher : {"expert", "trimmed"}, default "expert"
         The experts; or, on TIES, the base plus the trimmed and sign-elected task vector, as
         released.
@@ -278,8 +126,6 @@ def intervmerge(
         Adam steps of each task; 1000 in the released scripts.
     lr : float, default 3e-2
         Learning rate of Adam; 1e-3 in the released scripts, which take more steps.
-    batch_size : int, default 16
-        Images of each task in a step.
     seed : int, default 0
         Seed of the start and of the order of the images, the same for each task.
 
@@ -297,80 +143,12 @@ def intervmerge(
     left out. The paper learns on the unlabelled test images; here it is whatever the calibration
     holds.
     """
-    return _intervene(
-        experts, calibration, merge=merge, scale=scale, form=form, rank=rank, biases=biases,
-        part=part, blocks=blocks, place=place, tokens=tokens, teacher=teacher,
-        coefficients=coefficients, coefficient_lr=coefficient_lr, steps=steps, lr=lr,
-        batch_size=batch_size, seed=seed,
-    )  # fmt: skip
-
-
-@model_method(
-    "intervmerge_mini",
-    title="IntervMerge (mini)",
-    paper="osial2024intervmerge",
-    family="intervention",
-    needs=("images",),
-    grid={"scale": SCALES},
-)
-def intervmerge_mini(
-    experts: Experts,
-    calibration: Calibration,
-    *,
-    merge: Merge = "task_arithmetic",
-    scale: Annotated[float, Range(0, 3)] = 0.3,
-    form: Mini = "mini_best_efficient",
-    rank: Annotated[int, Range(1)] = 1,
-    biases: Biases = "two",
-    part: Annotated[int, Range(0)] = 0,
-    blocks: Annotated[int, Range(1)] = 24,
-    steps: Annotated[int, Range(0)] = 60,
-    lr: Annotated[float, Range(0)] = 0.1,
-    batch_size: Annotated[int, Range(1)] = 16,
-    seed: Annotated[int, Range(0)] = 0,
-) -> IntervenedModel:
-    """Edit a slice of the class token in every block: the mini forms of :data:`intervmerge`.
-
-    The default adds to the class token of block b a constant vector on a slice of its own, so that
-    the slices of all blocks tile the width. Storage b(P' + F) + 32 T M bits.
-
-    Parameters
-    ----------
-    experts : Experts
-        Base and experts; the experts are the teachers.
-    calibration : Calibration
-        Images of each task; labels are not read.
-    merge : {"averaging", "task_arithmetic", "ties", "adamerging_layer", "cart"}
-        The static merge to edit.
-    scale : float, default 0.3
-        Scale of the merge, where it has one.
-    form : str, default "mini_best_efficient"
-        See :data:`intervmerge`.
-    rank : int, default 1
-        Rank r.
-    biases : {"two", "one"}, default "two"
-        Of the forms "mini" and "mini_multi", see :data:`intervmerge`.
-    part : int, default 0
-        Slice width m; 0 takes the width over the number of blocks.
-    blocks : int, default 24
-        The last so many blocks are edited; all, where there are fewer.
-    steps : int, default 60
-        Adam steps of each task; 1000 in the released scripts.
-    lr : float, default 0.1
-        Learning rate of Adam; 1e-3 in the released scripts, which take more steps.
-    batch_size : int, default 16
-        Images of each task in a step.
-    seed : int, default 0
-        Seed of the start and of the order of the images, the same for each task.
-
-    Notes
-    -----
-    As :data:`intervmerge`. Which of the mini forms the paper's tables report is our reading of the
-    released code, which calls the shifted constant one its best.
-    """
-    return _intervene(
-        experts, calibration, merge=merge, scale=scale, form=form, rank=rank, biases=biases,
-        part=part, blocks=blocks, place="attention", tokens="class", teacher="expert",
-        coefficients="fixed", coefficient_lr=0.0, steps=steps, lr=lr, batch_size=batch_size,
-        seed=seed,
+    teachers = trimmed_experts(experts) if teacher == "trimmed" and merge == "ties" else None
+    learned = None
+    if coefficients == "learned":
+        share = coefficient_lr / learning.lr if learning.lr else 0.0
+        learned = learnable(experts, calibration, merge, scale, share)
+    return intervene(
+        experts, calibration, learning, merge=merge, scale=scale, form=form, edit=edit,
+        teachers=teachers, learned=learned,
     )  # fmt: skip

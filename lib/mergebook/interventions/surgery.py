@@ -8,12 +8,18 @@ import torch
 from torch import Tensor
 
 from mergebook.calibration import Calibration
-from mergebook.interventions.fitting import SCALES, Merge, fit, shared_merge, start, uniform
+from mergebook.interventions.fitting import fit
+from mergebook.interventions.merges import SMALL_SCALES, Merge, MergeScale, shared_merge
+from mergebook.interventions.starts import start, uniform
 from mergebook.merged import IntervenedModel
 from mergebook.merged.intervened import Site
-from mergebook.registry import Range, model_method
+from mergebook.registry import Learning, Range, model_method
 from mergebook.towers.tower import Tower
 from mergebook.weights import Experts
+
+Corrected = Annotated[Merge, "The static merge to correct."]
+CorrectionRank = Annotated[int, Range(1), "Rank r of a correction."]
+Training = Annotated[Learning, {"lr": Range(0)}]
 
 
 def surgery_sites(tower: Tower, features: int, *, blocks: bool) -> list[Site]:
@@ -33,20 +39,19 @@ def draw_surgery(site: Site, rank: int, generator: torch.Generator) -> dict[str,
 def _operate(
     experts: Experts,
     calibration: Calibration,
+    learning: Learning,
     *,
     blocks: bool,
-    merge: Merge,
+    merge: str,
     scale: float,
     rank: int,
-    seed: int,
-    **training: float,
 ) -> IntervenedModel:
     merged = shared_merge(experts, calibration, merge, scale)
     features = merged.state_dict()["proj"].shape[1]
     sites = surgery_sites(calibration.tower, features, blocks=blocks)
-    numbers = start(sites, rank, len(experts.tasks), draw_surgery, seed)
+    numbers = start(sites, rank, len(experts.tasks), draw_surgery, learning.seed)
     places = [site.place for site in sites]
-    return fit(merged, experts, calibration, sites, numbers, places=places, seed=seed, **training)
+    return fit(merged, experts, calibration, sites, numbers, learning, places=places)
 
 
 @model_method(
@@ -55,19 +60,16 @@ def _operate(
     paper="yang2024surgery",
     family="intervention",
     needs=("images",),
-    grid={"scale": SCALES},
+    grid={"scale": SMALL_SCALES},
 )
 def surgery(
     experts: Experts,
     calibration: Calibration,
     *,
-    merge: Merge = "task_arithmetic",
-    scale: Annotated[float, Range(0, 3)] = 0.3,
-    rank: Annotated[int, Range(1)] = 16,
-    steps: Annotated[int, Range(0)] = 300,
-    lr: Annotated[float, Range(0)] = 1e-2,
-    batch_size: Annotated[int, Range(1)] = 16,
-    seed: Annotated[int, Range(0)] = 0,
+    merge: Corrected = "task_arithmetic",
+    scale: MergeScale = 0.3,
+    rank: CorrectionRank = 16,
+    learning: Training = Learning(steps=300, lr=1e-2),
 ) -> IntervenedModel:
     r"""Subtract from the merged model's features a small correction that each task learns.
 
@@ -81,22 +83,10 @@ def surgery(
 
     Parameters
     ----------
-    experts : Experts
-        Base and experts; the experts are the teachers.
-    calibration : Calibration
-        Images of each task; labels are not read.
-    merge : {"averaging", "task_arithmetic", "ties", "adamerging_layer", "cart"}
-        The static merge to correct.
-    scale : float, default 0.3
-        Scale of the merge, where it has one.
-    rank : int, default 16
-        Rank r of a correction.
     steps : int, default 300
         Adam steps of each task; 1000 in the paper.
     lr : float, default 1e-2
         Learning rate of Adam; 1e-3 in the paper, which takes more steps.
-    batch_size : int, default 16
-        Images of each task in a step.
     seed : int, default 0
         Seed of the start and of the order of the images, the same for each task.
 
@@ -107,10 +97,8 @@ def surgery(
     the last task (DTD); not copied. FusionBench learns after its own AdaMerging, with the same
     number of steps.
     """
-    return _operate(
-        experts, calibration, blocks=False, merge=merge, scale=scale, rank=rank, steps=steps,
-        lr=lr, batch_size=batch_size, seed=seed,
-    )  # fmt: skip
+    options = {"merge": merge, "scale": scale, "rank": rank}
+    return _operate(experts, calibration, learning, blocks=False, **options)
 
 
 @model_method(
@@ -119,19 +107,16 @@ def surgery(
     paper="yang2024surgeryv2",
     family="intervention",
     needs=("images",),
-    grid={"scale": SCALES},
+    grid={"scale": SMALL_SCALES},
 )
 def surgery_v2(
     experts: Experts,
     calibration: Calibration,
     *,
-    merge: Merge = "task_arithmetic",
-    scale: Annotated[float, Range(0, 3)] = 0.3,
-    rank: Annotated[int, Range(1)] = 16,
-    steps: Annotated[int, Range(0)] = 60,
-    lr: Annotated[float, Range(0)] = 3e-3,
-    batch_size: Annotated[int, Range(1)] = 16,
-    seed: Annotated[int, Range(0)] = 0,
+    merge: Corrected = "task_arithmetic",
+    scale: MergeScale = 0.3,
+    rank: CorrectionRank = 16,
+    learning: Training = Learning(steps=60, lr=3e-3),
 ) -> IntervenedModel:
     r"""Surgery after every block, on all tokens, and on the features.
 
@@ -143,22 +128,12 @@ def surgery_v2(
 
     Parameters
     ----------
-    experts : Experts
-        Base and experts; the experts are the teachers.
-    calibration : Calibration
-        Images of each task; labels are not read.
-    merge : {"averaging", "task_arithmetic", "ties", "adamerging_layer", "cart"}
-        The static merge to correct.
-    scale : float, default 0.3
-        Scale of the merge, where it has one.
     rank : int, default 16
         Rank r of each correction; the released code uses 16 for ViT-B and 4 for ViT-L/14.
     steps : int, default 60
         Adam steps of each task; 1000 in the paper.
     lr : float, default 3e-3
         Learning rate of Adam; 1e-3 in the released code, which takes more steps.
-    batch_size : int, default 16
-        Images of each task in a step.
     seed : int, default 0
         Seed of the start and of the order of the images, the same for each task.
 
@@ -168,7 +143,5 @@ def surgery_v2(
     the backbone. For a comparison at equal size, :data:`surgery` needs rank r (B d + D) / D: 304
     against rank 16 on ViT-B, 132 against rank 4 on ViT-L/14.
     """
-    return _operate(
-        experts, calibration, blocks=True, merge=merge, scale=scale, rank=rank, steps=steps,
-        lr=lr, batch_size=batch_size, seed=seed,
-    )  # fmt: skip
+    options = {"merge": merge, "scale": scale, "rank": rank}
+    return _operate(experts, calibration, learning, blocks=True, **options)

@@ -1,17 +1,28 @@
 """Learning by gradient descent: the loop, what it may change, and what it minimises."""
 
-from mergebook.learning.combination import Combination, frozen_weights
-from mergebook.learning.loop import Optimizer, descend, minimise, warm_cosine
-from mergebook.learning.objectives import entropy, entropy_of_all_tasks, features, scores
+from mergebook.learning.coefficients import clamped, learn_coefficients
+from mergebook.learning.combination import Combination, Parts, frozen_weights
+from mergebook.learning.descent import minimise
+from mergebook.learning.loop import descend, warm_cosine
+from mergebook.learning.objectives import (
+    entropy,
+    entropy_of_all_tasks,
+    features,
+    image_streams,
+    scores,
+)
 
 __all__ = [
     "Combination",
-    "Optimizer",
+    "Parts",
+    "clamped",
     "descend",
     "entropy",
     "entropy_of_all_tasks",
     "features",
     "frozen_weights",
+    "image_streams",
+    "learn_coefficients",
     "minimise",
     "scores",
     "warm_cosine",

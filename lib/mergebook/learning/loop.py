@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from mergebook.errors import MergebookError, MethodError
-
-Optimizer = Literal["adamw", "sgd"]
 
 
 def warm_cosine(step: int, steps: int, warmup: int) -> float:
@@ -85,63 +82,3 @@ def descend(
         if after is not None:
             after(step)
     return curve
-
-
-def minimise(
-    parameters: Sequence[Tensor],
-    loss: Callable[[int], Tensor],
-    *,
-    steps: int,
-    lr: float,
-    cosine: bool = False,
-    optimizer: Optimizer = "adamw",
-    weight_decay: float = 0.0,
-    clip: float | None = None,
-    what: str = "parameters",
-) -> list[float]:
-    """Minimise a loss by Adam or gradient descent, in place: :func:`descend` for methods.
-
-    Parameters
-    ----------
-    parameters, loss, clip
-        As for :func:`descend`.
-    steps : int
-        Number of steps; with 0, or without parameters, nothing happens.
-    lr : float
-        Learning rate.
-    cosine : bool, default False
-        Whether the rate falls to zero on a cosine.
-    optimizer : {"adamw", "sgd"}, default "adamw"
-        Adam with decoupled weight decay, or gradient descent without momentum.
-    weight_decay : float, default 0
-        Share of each parameter, times `lr`, that a step takes away; 0 makes AdamW plain Adam.
-    what : str
-        What is learned, for the error message.
-
-    Returns
-    -------
-    list of float
-        The loss before each step.
-
-    Raises
-    ------
-    MethodError
-        If the loss stops being finite (names the step).
-    """
-    if not steps or not parameters:
-        return []
-    kind = torch.optim.SGD if optimizer == "sgd" else torch.optim.AdamW
-    descent = kind(parameters, lr, weight_decay=weight_decay)
-    after = None
-    if cosine:
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(descent, steps)
-        after = lambda step: schedule.step()  # noqa: E731
-    return descend(
-        parameters,
-        loss,
-        descent,
-        steps=range(steps),
-        clip=clip,
-        after=after,
-        what=f"learning the {what}",
-    )

@@ -8,12 +8,21 @@ import torch
 from torch import Tensor
 
 from mergebook.calibration import Calibration
+from mergebook.registry.types import Learning
 
 
 def entropy(logits: Tensor) -> Tensor:
     """Mean Shannon entropy, in nats, of the predictions ``[N, C]``."""
     log = torch.log_softmax(logits, -1)
     return -(log.exp() * log).sum(-1).mean()
+
+
+def image_streams(calibration: Calibration, learning: Learning) -> dict[str, Iterator[Tensor]]:
+    """Endless batches of image numbers of each task, see :meth:`Calibration.batches`."""
+    return {
+        task: calibration.batches(task, learning.batch_size, learning.seed)
+        for task in calibration.tasks
+    }
 
 
 def features(
@@ -42,7 +51,7 @@ def scores(calibration: Calibration, task: str, rows: Tensor) -> Tensor:
 
 
 def entropy_of_all_tasks(
-    calibration: Calibration, batch_size: int, batches: int, seed: int
+    calibration: Calibration, learning: Learning
 ) -> Callable[[Mapping[str, Tensor]], Tensor]:
     """Objective of AdaMerging: entropies of the predictions, summed over tasks and batches.
 
@@ -50,22 +59,20 @@ def entropy_of_all_tasks(
     ----------
     calibration : Calibration
         Unlabelled images and heads.
-    batch_size : int
-        Images per batch.
-    batches : int
-        Batches of each task per call; the mean entropy of each counts.
-    seed : int
-        Of the order of the images, see :meth:`Calibration.batches`.
+    learning : Learning
+        Images per batch, and seed of their order, see :meth:`Calibration.batches`; batches of each
+        task per call, one if it does not say. The mean entropy of each batch counts.
 
     Returns
     -------
     callable
         Maps weights to the loss; every call draws the next batches.
     """
-    streams = {task: calibration.batches(task, batch_size, seed) for task in calibration.tasks}
+    streams = image_streams(calibration, learning)
 
     def loss(weights: Mapping[str, Tensor]) -> Tensor:
-        drawn = {task: _several(stream, batches) for task, stream in streams.items()}
+        number = learning.batches or 1
+        drawn = {task: [next(stream) for _ in range(number)] for task, stream in streams.items()}
         rows = features(calibration, weights, {t: torch.cat(drawn[t]) for t in drawn})
         return torch.stack(
             [
@@ -76,7 +83,3 @@ def entropy_of_all_tasks(
         ).sum()
 
     return loss
-
-
-def _several(stream: Iterator[Tensor], number: int) -> list[Tensor]:
-    return [next(stream) for _ in range(number)]

@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 import torch
 
 from mergebook.calibration import Calibration
-from mergebook.learning import Optimizer
+from mergebook.learning.tuning import labelled_batches, tune
 from mergebook.merged import SharedModel
-from mergebook.methods.multitask import labelled_batches, tune
-from mergebook.registry import Range, model_method
+from mergebook.registry import Learning, Range, model_method
+from mergebook.registry.types import Scale
 from mergebook.weights import Experts
 
-Start = Literal["base", "average"]
+Training = Annotated[Learning, {"steps": Range(1), "lr": Range(0, 10)}]
 
 
 @model_method(
@@ -29,14 +29,10 @@ def atm(
     experts: Experts,
     calibration: Calibration,
     *,
-    start: Start = "base",
-    rounds: Annotated[int, Range(0)] = 20,
-    steps: Annotated[int, Range(1)] = 3,
-    scale: Annotated[float, Range(0, 3)] = 1.0,
-    lr: Annotated[float, Range(0, 10)] = 1e-3,
-    batch_size: Annotated[int, Range(1)] = 16,
-    optimizer: Optimizer = "adamw",
-    seed: Annotated[int, Range(0)] = 0,
+    start: Literal["base", "average"] = "base",
+    rounds: Annotated[int, Range(0), "Number of rounds."] = 20,
+    scale: Scale = 1.0,
+    learning: Training = Learning(steps=3, lr=1e-3, optimizer="adamw"),
 ) -> SharedModel:
     r"""Fine-tune a little on each task, merge, and start again from the merged model.
 
@@ -49,23 +45,15 @@ def atm(
     With one step of gradient descent per round and :math:`\alpha = 1` this is gradient descent on
     the mean loss of all tasks, :data:`mergebook.methods.multitask.multitask` at a constant rate:
     task vectors are then gradients [zhou2024atm]. More steps per round mean less communication
-    between the tasks.
+    between the tasks. Trained are the tensors that the experts changed.
 
     Parameters
     ----------
-    experts : Experts
-        Base and experts; the tensors that experts changed are those that are trained.
-    calibration : Calibration
-        Labelled images and the heads.
     start : {"base", "average"}, default "base"
         Where round 0 starts. "average", the mean of the experts, is what a first round with
         :math:`\alpha = 1` makes of the experts' own fine-tuning: ATM then refines a merge.
-    rounds : int, default 20
-        Number of rounds.
     steps : int, default 3
         Steps per round and task; the budget is ``rounds * steps`` batches of each task.
-    scale : float, default 1.0
-        The coefficient :math:`\alpha`.
     lr : float, default 0.001
         Learning rate, constant within a round, with a fresh optimiser for each task and round.
     batch_size : int, default 16
@@ -73,8 +61,6 @@ def atm(
     optimizer : {"adamw", "sgd"}, default "adamw"
         AdamW with weight decay 0.1 and gradients clipped at norm 1, as for the experts; or
         gradient descent without either.
-    seed : int, default 0
-        Seed of the order of the images.
 
     Notes
     -----
@@ -91,22 +77,11 @@ def atm(
     if start == "average":
         for layer in experts:
             weights[layer.name] = layer.base + layer.total / layer.num_tasks
-    streams = {
-        task: labelled_batches(calibration, task, batch_size, seed) for task in experts.tasks
-    }
+    streams = {task: labelled_batches(calibration, task, learning) for task in experts.tasks}
     for _ in range(rounds):
         total = {name: torch.zeros_like(weights[name]) for name in names}
         for task, stream in streams.items():
-            tuned = tune(
-                weights,
-                names,
-                calibration,
-                {task: stream},
-                steps=steps,
-                lr=lr,
-                optimizer=optimizer,
-                cosine=False,
-            )
+            tuned = tune(weights, names, calibration, {task: stream}, learning, cosine=False)
             for name in names:
                 total[name] += tuned[name] - weights[name]
         for name in names:

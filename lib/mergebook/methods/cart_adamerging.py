@@ -10,13 +10,13 @@ from torch import Tensor
 from mergebook.calibration import Calibration
 from mergebook.learning import Combination
 from mergebook.merged import SharedModel
-from mergebook.methods.adamerging import learn_coefficients
+from mergebook.methods.adamerging import merge_learned
 from mergebook.methods.cart import centred
-from mergebook.registry import Qkv, Range, model_method
+from mergebook.registry import Learning, Range, model_method
+from mergebook.registry.types import Arrangement, Rank
 from mergebook.weights import Experts, Layer
 from mergebook.weights.spectral import resolve
 
-Clamp = Literal["none", "unit", "extended"]
 CENTRED_INITS = (1.0, 2.0)  # fewer tasks bear more
 
 
@@ -33,14 +33,11 @@ def cart_adamerging(
     experts: Experts,
     calibration: Calibration,
     *,
-    rank: Annotated[float, Range(0, 1)] = 0.16,
+    rank: Rank = 0.16,
     init: Annotated[float, Range(0, 10)] = 2.0,
-    clamp: Clamp = "none",
-    qkv: Qkv = "fused",
-    steps: Annotated[int, Range(0)] = 60,
-    lr: Annotated[float, Range(0, 1)] = 3e-2,
-    batch_size: Annotated[int, Range(1)] = 16,
-    seed: Annotated[int, Range(0)] = 0,
+    clamp: Literal["none", "unit", "extended"] = "none",
+    qkv: Arrangement = "fused",
+    learning: Learning = Learning(steps=60, lr=3e-2),
 ) -> SharedModel:
     r"""CART with one coefficient per task and tensor, learned on unlabelled images.
 
@@ -50,30 +47,19 @@ def cart_adamerging(
     with the coefficients that minimise the entropy of the predictions, as in
     :data:`mergebook.methods.adamerging.adamerging_layer`. Which tensors are truncated and to what
     rank is the rule of :data:`mergebook.methods.cart.cart`; the others have whole centred vectors,
-    and coefficients as well. Without a step it is CART at scale `init`.
+    and coefficients as well. Without a step it is CART at scale `init`. All truncated vectors are
+    held in memory.
 
     Parameters
     ----------
-    experts : Experts
-        Base and experts; all truncated vectors are held in memory.
-    calibration : Calibration
-        Unlabelled images and the heads.
-    rank : float, default 0.16
-        Kept share of the full rank of each matrix.
     init : float, default 2.0
         Value that all :math:`\lambda_t^l` start from.
     clamp : {"none", "unit", "extended"}, default "none"
         Whether coefficients are free, or held within [0, 1] or [-0.5, 2].
-    qkv : {"fused", "split"}, default "fused"
-        Query, key and value as one stacked matrix or as three.
     steps : int, default 60
         Steps of Adam; 10 000 in the configurations of the released code.
     lr : float, default 0.03
         Learning rate; 0.001 there, with more steps.
-    batch_size : int, default 16
-        Images of each task per step.
-    seed : int, default 0
-        Seed of the order of the images.
 
     Notes
     -----
@@ -94,17 +80,5 @@ def cart_adamerging(
 
     tensors = resolve(experts, "blocks")
     combination = Combination(experts, parts, qkv)
-    coefficients, _ = learn_coefficients(
-        combination,
-        calibration,
-        layerwise=True,
-        init=init,
-        clamp=clamp,
-        steps=steps,
-        lr=lr,
-        batch_size=batch_size,
-        batches=1,
-        seed=seed,
-    )
-    merged = combination(coefficients)
-    return SharedModel.build(experts, lambda layer: merged[layer.name])
+    options = {"layerwise": True, "init": init, "clamp": clamp}
+    return merge_learned(experts, combination, calibration, learning, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import torch
@@ -9,50 +10,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mergebook.calibration import Calibration
-from mergebook.learning import Combination, features, minimise, scores
+from mergebook.learning import Combination, clamped, features, image_streams, minimise
+from mergebook.learning.coefficients import Clamp, Init
+from mergebook.learning.pseudo_labels import Samples, expert_predictions, pseudo_label_loss
 from mergebook.merged import HeadedModel, SharedModel
-from mergebook.methods.adamerging import Clamp, clamped
-from mergebook.registry import Range, model_method
+from mergebook.registry import Learning, model_method
 from mergebook.weights import Experts
 
-Samples = Literal["confident", "all"]
-Learn = Literal["both", "heads", "coefficients"]
-CHUNK = 250  # images per pass through an expert
-
-
-@torch.no_grad()
-def expert_predictions(
-    experts: Experts, calibration: Calibration, task: str
-) -> tuple[Tensor, Tensor]:
-    """Labels ``[N]`` that a task's expert gives to its images, and their probabilities ``[N]``."""
-    weights = {key: value.to(experts.dtype) for key, value in experts.expert(task).items()}
-    chunks = torch.arange(len(calibration.inputs[task])).split(CHUNK)
-    rows = torch.cat([features(calibration, weights, {task: index})[task] for index in chunks])
-    probability, label = scores(calibration, task, rows).softmax(-1).max(-1)
-    return label, probability
-
-
-def pseudo_label_loss(
-    logits: Tensor, label: Tensor, probability: Tensor, samples: Samples
-) -> Tensor:
-    """Cross-entropy ``[]`` of scores ``[B, C]`` against an expert's labels, over trusted images.
-
-    Parameters
-    ----------
-    logits : Tensor, shape [B, C]
-        Scores of the merged model.
-    label, probability : Tensor, shape [B]
-        What the expert says, and how sure it is.
-    samples : {"confident", "all"}
-        "confident" leaves out images on which the two disagree and the merged model is surer; if
-        none is left the loss is zero.
-    """
-    losses = F.cross_entropy(logits, label, reduction="none")
-    if samples == "all":
-        return losses.mean()
-    own_probability, own_label = logits.detach().softmax(-1).max(-1)
-    trusted = (own_label == label) | (probability >= own_probability)
-    return (losses * trusted).sum() / trusted.sum().clamp(min=1)
+Learn = Annotated[
+    Literal["both", "heads", "coefficients"], "What is learned; the rest stays as it starts."
+]
 
 
 @model_method(
@@ -70,12 +37,9 @@ def symerge(
     *,
     samples: Samples = "confident",
     learn: Learn = "both",
-    init: Annotated[float, Range(0, 3)] = 0.3,
+    init: Init = 0.3,
     clamp: Clamp = "unit",
-    steps: Annotated[int, Range(0)] = 20,
-    lr: Annotated[float, Range(0, 1)] = 3e-2,
-    batch_size: Annotated[int, Range(1)] = 32,
-    seed: Annotated[int, Range(0)] = 0,
+    learning: Learning = Learning(steps=20, lr=3e-2, batch_size=32),
 ) -> HeadedModel:
     r"""Learn coefficients per layer and a head per task from the labels that the experts give.
 
@@ -88,29 +52,15 @@ def symerge(
         -\log p_{\theta, W_t}(\hat y(x) \mid x) .
 
     In each pass every task is visited once, in random order, with a step of Adam for its batch
-    [jung2026symerge]. Storage: the merged model and T heads of 32-bit entries.
+    [jung2026symerge]. All task vectors are held in memory.
+    Storage: the merged model and T heads of 32-bit entries.
 
     Parameters
     ----------
-    experts : Experts
-        Base and experts; all task vectors are held in memory.
-    calibration : Calibration
-        Unlabelled images and the zero-shot heads.
-    samples : {"confident", "all"}, default "confident"
-        Which images count: all but those on which the merged model contradicts the expert and is
-        surer than it (SyMerge, Model Tinting++), or all (Model Tinting).
-    learn : {"both", "heads", "coefficients"}, default "both"
-        What is learned; the rest stays as it starts.
-    init : float, default 0.3
-        Value that all :math:`\lambda_t^l` start from.
-    clamp : {"unit", "none"}, default "unit"
-        Whether the coefficients are held within [0, 1].
     steps : int, default 20
         Passes over the tasks, T steps of Adam each; 500 in the released configuration.
     lr : float, default 0.03
         Learning rate, of coefficients and heads alike; 0.01 there, with more passes.
-    batch_size : int, default 32
-        Images of a task per step.
     seed : int, default 0
         Seed of the order of images and tasks.
 
@@ -141,8 +91,8 @@ def symerge(
     for tensor in learned:
         tensor.requires_grad_()
     teacher = {task: expert_predictions(experts, calibration, task) for task in tasks}
-    streams = {task: calibration.batches(task, batch_size, seed) for task in tasks}
-    generator = torch.Generator().manual_seed(seed)
+    streams = image_streams(calibration, learning)
+    generator = torch.Generator().manual_seed(learning.seed)
     order: list[int] = []
 
     def loss(step: int) -> Tensor:
@@ -154,7 +104,8 @@ def symerge(
         logits = F.normalize(rows, dim=-1) @ heads[task].T
         return pseudo_label_loss(logits, *(said[index] for said in teacher[task]), samples)
 
-    minimise(learned, loss, steps=steps * len(tasks), lr=lr, what="coefficients and heads")
+    every = replace(learning, steps=learning.steps * len(tasks))
+    minimise(learned, loss, every, what="coefficients and heads")
     with torch.no_grad():
         merged = combination(clamped(coefficients, clamp))
         heads = {task: (head / calibration.logit_scale).float() for task, head in heads.items()}

@@ -22,6 +22,9 @@ Threshold = Annotated[
     r"The thresholds :math:`\lambda_t`, chosen for each task on its validation split.",
 ]
 NumImages = Annotated[int, Range(1), "Images per task, the first of the calibration."]
+Arrangement = Annotated[
+    Literal["fused", "split"], "Query, key and value as one stacked matrix or as three."
+]
 
 Steps = Annotated[int, Range(0), "Steps of Adam."]
 LearningRate = Annotated[float, Range(0, 1), "Learning rate of Adam."]

@@ -138,7 +138,7 @@ def router_logits(
     features : Tensor, shape [N, D]
         Of the shared expert.
     numbers : mapping of str to Tensor
-        See :func:`mergebook.routing.twin_merging.draw_router`.
+        See :func:`mergebook.routing.classifier.draw_router`.
     dropout : torch.Generator, optional
         For training: draws what is dropped. The batch's own mean and variance are then used, and
         the running ones in `numbers` are moved towards them.
