@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import yaml
-
 from mergebook.errors import ExperimentError, ParameterError, unknown
 from mergebook.paths import project_dir
+from mergebook.values import Values
 
 
 @dataclass(frozen=True)
@@ -34,48 +33,15 @@ class NotebookParameter:
     default: object
     doc: str = ""
 
-    @property
-    def type(self) -> str:
-        """The type as a reader would write it, e.g. ``"int"`` or ``"list of float"``."""
-        if isinstance(self.default, list):
-            kinds = {type(value) for value in self.default}
-            kind = float if kinds == {int, float} else next(iter(kinds), None)
-            return f"list of {kind.__name__}" if kind else "list"
-        return type(self.default).__name__
+    @cached_property
+    def values(self) -> Values:
+        """What it takes: values of the default's type."""
+        return Values.like(self.default)
 
-    def parse(self, text: str) -> object:
-        """Value that a reader typed, as YAML or JSON.
-
-        A list may be given as ``[8, 14]``, ``8,14``, or as its only value, ``14``.
-
-        Raises
-        ------
-        ValueError
-            If the text is no value of the parameter's type.
-        """
-        if isinstance(self.default, str):
-            return text
-        wants_list = isinstance(self.default, list) and not text.lstrip().startswith("[")
-        try:
-            value = yaml.safe_load(f"[{text}]" if wants_list else text)
-        except yaml.YAMLError:
-            raise ValueError(text) from None
-        return self.convert(value)
-
-    def convert(self, value: object) -> object:
-        """Value in the type of the default: an int becomes a float, a single value a list.
-
-        Raises
-        ------
-        ValueError
-            If the value has another type.
-        """
-        if not isinstance(self.default, list):
-            return _convert(value, type(self.default))
-        kind = self.type.removeprefix("list of ")
-        kinds = {kind.__name__: kind for kind in (str, bool, int, float)}
-        values = list(value) if isinstance(value, list | tuple) else [value]
-        return [_convert(each, kinds[kind]) for each in values] if kind in kinds else values
+    def describe(self) -> str:
+        """Name, type, default and comment, in a line."""
+        line = f"{self.name}: {self.values.type} = {self.default!r}"
+        return f"{line}  # {self.doc}" if self.doc else line
 
 
 @dataclass(frozen=True)
@@ -128,21 +94,24 @@ class Notebook:
             targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", 0)]
             if len(targets) != 1 or not isinstance(targets[0], ast.Name):
                 continue
+            _, _, doc = lines[node.end_lineno - 1][node.end_col_offset :].partition("#")
+            name = targets[0].id
             try:
-                default = ast.literal_eval(node.value)
+                parameter = NotebookParameter(name, ast.literal_eval(node.value), doc.strip())
             except ValueError:
                 raise ExperimentError(
-                    f"{self.path}: parameter {targets[0].id!r} is not a literal value"
+                    f"{self.path}: parameter {name!r} is not a literal value"
                 ) from None
-            _, _, doc = lines[node.end_lineno - 1][node.end_col_offset :].partition("#")
-            yield NotebookParameter(targets[0].id, default, doc.strip())
+            try:
+                _ = parameter.values
+            except ValueError as error:
+                raise ExperimentError(f"{self.path}: parameter {name!r}: {error}") from None
+            yield parameter
 
     def describe(self) -> str:
         """Name, title and parameters with type, default and comment, one a line."""
         lines = [f"{self.name}: {self.title}"]
-        for parameter in self.parameters.values():
-            line = f"  {parameter.name}: {parameter.type} = {parameter.default!r}"
-            lines.append(f"{line}  # {parameter.doc}" if parameter.doc else line)
+        lines += [f"  {parameter.describe()}" for parameter in self.parameters.values()]
         return "\n".join(lines)
 
     def resolve(self, values: Mapping[str, object]) -> dict[str, object]:
@@ -161,7 +130,7 @@ class Notebook:
         Raises
         ------
         ParameterError
-            If a name is unknown or a value has another type; lists all parameters.
+            If a name is unknown (lists all parameters) or a value is not valid (says what is).
         """
         changed = {}
         for name, value in values.items():
@@ -170,13 +139,9 @@ class Notebook:
                 raise ParameterError(f"{problem}\n{self.describe()}")
             parameter = self.parameters[name]
             try:
-                value = (
-                    parameter.parse(value) if isinstance(value, str) else parameter.convert(value)
-                )
-            except ValueError:
-                raise ParameterError(
-                    f"parameter {name!r} takes {parameter.type}, not {value!r}\n{self.describe()}"
-                ) from None
+                value = parameter.values.read(value)
+            except ValueError as error:
+                raise ParameterError(f"{self.name}: parameter {name!r}: {error}") from None
             if value != parameter.default:
                 changed[name] = value
         return changed
@@ -261,16 +226,6 @@ def get_notebook(name: str) -> Notebook:
     if name not in notebooks:
         raise ExperimentError(unknown("notebook", name, notebooks))
     return notebooks[name]
-
-
-def _convert(value: object, kind: type) -> object:
-    if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
-        return float(value)
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:
-        raise ValueError(value)
-    return value
 
 
 def as_list(value: object) -> list:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import mergebook.cli.notebooks
 from mergebook.cli import main
-from mergebook.errors import ParameterError
+from mergebook.errors import ExperimentError, ParameterError
 from mergebook.execution import LONGEST_NAME, slug
 from mergebook.notebooks import get_notebook
 from mergebook.paths import OWN
@@ -72,19 +72,42 @@ def test_the_executed_notebook_is_the_same_twice_and_names_no_folder(notebook, t
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
+        ("seed=1.5", "'seed': '1.5' is not a whole number"),
+        ("seed=true", "'seed': 'true' is not a whole number"),
+        ("seed=", "'seed': '' is not a whole number"),
+        ("seed=[1, 2]", "'seed': '[1, 2]' is not a whole number"),
+        ("seed=2020-13-45", "'seed': '2020-13-45' is not a whole number"),
+        ("seed=" + "9" * 5000, "'seed': '999"),
+        ("num_tasks=8,a", "'num_tasks': '8,a' is not a list, each item a whole number"),
+        ("num_tasks=[8", "'num_tasks': '[8' is not a list"),
+        ("num_tasks=" + "[" * 100_000, "'num_tasks': '[[["),
+        ("num_tasks=&a [*a, *a]", "'num_tasks': '&a [*a, *a]' is not a list"),
+        ("scale=big", "'scale': 'big' is not a number"),
+        ("scale=1e400", "'scale': '1e400' is not a number"),
+        ("scale=.inf", "'scale': '.inf' is not a number"),
+        ("plot=1", "'plot': '1' is not True or False"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_bad_value_is_refused_in_a_line(notebook, tmp_path, capsys, setting, message):
+    status, _, err = run(capsys, "run", "chapter/small", "--set", setting)
+    assert status == 2
+    assert err.startswith(f"mergebook: chapter/small: parameter {message}")
+    assert err.count("\n") == 1
+    assert len(err) < 200
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
         ("sed=3", "unknown parameter 'sed'; did you mean 'seed'?"),
-        ("seed=1.5", "'seed' takes int, not '1.5'"),
-        ("seed=true", "'seed' takes int, not 'true'"),
-        ("seed=", "'seed' takes int, not ''"),
-        ("seed=[1, 2]", "'seed' takes int, not '[1, 2]'"),
-        ("num_tasks=8,a", "'num_tasks' takes list of int, not '8,a'"),
-        ("num_tasks=[8", "'num_tasks' takes list of int, not '[8'"),
-        ("scale=big", "'scale' takes float, not 'big'"),
-        ("plot=1", "'plot' takes bool, not '1'"),
         ("seed", "--set takes NAME=VALUE, not 'seed'"),
     ],
 )
-def test_a_bad_parameter_is_refused_with_the_list(notebook, tmp_path, capsys, setting, message):
+def test_an_unknown_parameter_is_refused_with_the_list(
+    notebook, tmp_path, capsys, setting, message
+):
     status, _, err = run(capsys, "run", "chapter/small", "--set", setting)
     assert status == 2
     assert message in err
@@ -121,6 +144,9 @@ def test_a_parameter_must_be_a_literal(notebook):
     text = notebook.path.read_text().replace("seed = 0", "seed = max(0, 1)")
     notebook.path.write_text(text)
     with pytest.raises(Exception, match="'seed' is not a literal value"):
+        _ = get_notebook("chapter/small").parameters
+    notebook.path.write_text(text.replace("seed = max(0, 1)", "seed = None"))
+    with pytest.raises(ExperimentError, match=r"parameter 'seed': None is no text, number"):
         _ = get_notebook("chapter/small").parameters
 
 
