@@ -1,6 +1,6 @@
 """Looking into task vectors and merged models."""
 
-from mergebook.analysis.basin import line_scan
+from mergebook.analysis.basin import dips, line_scan
 from mergebook.analysis.masks import (
     agreement,
     categories,
@@ -9,4 +9,12 @@ from mergebook.analysis.masks import (
     overlap,
 )
 
-__all__ = ["agreement", "categories", "distance_to_experts", "line_scan", "mask_use", "overlap"]
+__all__ = [
+    "agreement",
+    "categories",
+    "dips",
+    "distance_to_experts",
+    "line_scan",
+    "mask_use",
+    "overlap",
+]

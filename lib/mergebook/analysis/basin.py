@@ -43,3 +43,22 @@ def line_scan(bench: Benchmark, points: int = 6, split: str = "test") -> pd.Data
             accuracy = bench.predict(encoder, task, split).mean()
             rows.append({"task": task, "alpha": alpha, "accuracy": accuracy})
     return pd.DataFrame(rows)
+
+
+def dips(line: pd.DataFrame) -> pd.Series:
+    """Largest dip of each task's accuracy on its way from the base to the expert.
+
+    Parameters
+    ----------
+    line : DataFrame
+        What :func:`line_scan` returns.
+
+    Returns
+    -------
+    Series
+        Indexed by task, in the order of the table: by how much accuracy falls, at most, below
+        what it had reached before (a fraction; 0 where it never falls).
+    """
+    climbed = line.sort_values("alpha", kind="stable").groupby("task", sort=False)["accuracy"]
+    fallen = climbed.cummax() - line["accuracy"]
+    return fallen.groupby(line["task"], sort=False).max().rename("dip")

@@ -1,7 +1,13 @@
 """What the book shows: reported numbers, side-by-side tables, figures, claims, glued values."""
 
-from mergebook.report.basics import scale_curve, task_vector_sketch, weights_figure
-from mergebook.report.basin import line_figure
+from mergebook.report.basics import (
+    scale_curve,
+    show_scale_curve,
+    show_task_vectors,
+    task_vector_sketch,
+    weights_figure,
+)
+from mergebook.report.basin import line_figure, show_lines
 from mergebook.report.chapters import claims_of_runs, verdicts_of_chapter, verdicts_page
 from mergebook.report.claims import (
     Claim,
@@ -36,6 +42,13 @@ from mergebook.report.reported import (
 from mergebook.report.results import load_results, save_results
 from mergebook.report.style import method_styles, task_title
 from mergebook.report.tables import folded, html_table, side_by_side
+from mergebook.report.tasks import (
+    gallery_figure,
+    show_classes,
+    show_gallery,
+    show_tasks,
+    task_facts,
+)
 
 __all__ = [
     "Claim",
@@ -49,6 +62,7 @@ __all__ = [
     "dot_figure",
     "folded",
     "frontier_figure",
+    "gallery_figure",
     "glue",
     "html_table",
     "leaderboard_table",
@@ -70,7 +84,14 @@ __all__ = [
     "scale_curve",
     "search_figure",
     "show",
+    "show_classes",
+    "show_gallery",
+    "show_lines",
+    "show_scale_curve",
+    "show_task_vectors",
+    "show_tasks",
     "side_by_side",
+    "task_facts",
     "task_title",
     "task_vector_sketch",
     "verdict",

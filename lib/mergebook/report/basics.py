@@ -8,9 +8,11 @@ from itertools import cycle
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython.display import HTML
 from matplotlib.figure import Figure
 
 from mergebook.errors import ReportError
+from mergebook.report.embed import show
 from mergebook.report.style import BLUE, GREEN, GREY, PAGE_WIDTH, VERMILION, book_style, task_title
 from mergebook.report.style import METHOD_COLOURS as COLOURS
 
@@ -62,6 +64,39 @@ def task_vector_sketch() -> Figure:
     return fig
 
 
+def show_task_vectors() -> HTML:
+    """Show the sketch of base, experts, task vectors and two ways to add them."""
+    return show(
+        task_vector_sketch(),
+        name="task-vectors",
+        alt="Sketch of a plane. Two arrows, the task vectors of A and B, lead from the base to two "
+        "experts. On the diagonal of the parallelogram that they span lie the average, half way, "
+        "and task arithmetic, farther out.",
+        caption="Two task vectors and two ways to add them. The real space has an axis per weight.",
+        kind="hero",
+    )
+
+
+def show_scale_curve(curve: pd.DataFrame, experts: pd.Series, backbone: str) -> HTML:
+    """Show what the scale does to each task.
+
+    Parameters
+    ----------
+    curve, experts
+        See :func:`scale_curve`.
+    backbone : str
+        For the caption.
+    """
+    low, high = curve["scale"].min(), curve["scale"].max()
+    return show(
+        scale_curve(curve, experts),
+        name="scale",
+        alt=f"Test accuracy of {len(experts)} tasks against the scale of the sum of their task "
+        f"vectors, from {low:g} to {high:g}, with the accuracy of each expert as a dashed line.",
+        caption=f"Measured at mini scale, {backbone}: {len(experts)} tasks served by one model.",
+    )
+
+
 @book_style()
 def scale_curve(curve: pd.DataFrame, experts: pd.Series) -> Figure:
     """Accuracy of each task against the scale of the merged task vector.
@@ -93,7 +128,7 @@ def scale_curve(curve: pd.DataFrame, experts: pd.Series) -> Figure:
         name = task_title(task)
         line = part.sort_values("scale")
         ax.plot(line["scale"], 100 * line["accuracy"], color=colour, marker=marker, label=name)
-        label = f"expert for {name}"
+        label = f"{name}, its expert"
         ax.axhline(100 * experts[task], color=colour, ls="--", lw=1.2, label=label)
     ax.set(xlabel=r"Scale $\alpha$", ylabel="Test accuracy, %")
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))

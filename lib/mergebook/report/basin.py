@@ -5,12 +5,25 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython.display import HTML
 from matplotlib.figure import Figure
 
 from mergebook.errors import ReportError
+from mergebook.report.embed import show
 from mergebook.report.style import BLUE, GREY, PAGE_WIDTH, book_style, task_title
 
 COLUMNS = 4
+
+
+def show_lines(line: pd.DataFrame) -> HTML:
+    """Show the panels of :func:`line_figure`, with caption and alternative text."""
+    return show(
+        line_figure(line),
+        name="line",
+        alt="Test accuracy of each task along the straight line from the base to its expert.",
+        caption="Test accuracy along the line from the base (0) to each task's expert (1). Dotted: "
+        "the straight line between both ends.",
+    )
 
 
 @book_style()
