@@ -65,3 +65,16 @@ def test_workers_end_with_their_parent_and_tidy_up(how, tmp_path):
     assert parent.wait(60) == -how
     assert wait(lambda: not any(alive(pid) for pid in workers), GRACE + 20)
     assert not list(tmp_path.glob("partial*"))
+
+
+@pytest.mark.parametrize(("hidden", "shown"), [("", True), ("1", False)])
+def test_a_workflow_hides_the_bar(hidden, shown):
+    code = "from mergebook.workers import run_all; run_all(str, {1: (2,)}, jobs=1, title='Bar')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TQDM_DISABLE": hidden},
+    )
+    assert done.returncode == 0, done.stderr
+    assert ("Bar" in done.stderr) is shown

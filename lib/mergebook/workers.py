@@ -72,7 +72,9 @@ def run_all(
     jobs = min(jobs or os.cpu_count() or 1, len(calls))
     unit = "call" if ticks is None else "step"
     total = len(calls) * (ticks or 1)
-    bar = tqdm(total=total, desc=title, unit=unit, file=sys.stderr, disable=hidden)
+    # What is said here would overrule the variable TQDM_DISABLE, with which a workflow hides bars.
+    hide = {} if hidden is False else {"disable": hidden}
+    bar = tqdm(total=total, desc=title, unit=unit, file=sys.stderr, **hide)
     results: dict[Key, Result] = {}
 
     def finish(key: Key, result: Callable[[], Result]) -> None:

@@ -105,12 +105,12 @@ def show_tasks(suite: Suite, results: pd.DataFrame) -> HTML:
     accuracy = results.pivot(index="task", columns="method", values="accuracy")
     rows = {
         task.title: {
-            "Stands in for": task.counterpart,
-            "Classes": len(task.class_names),
             **{
                 f"{title_of(method)}, %": shown(accuracy[method][task.name], "cell")
                 for method in results["method"].unique()
             },
+            "Classes": len(task.class_names),
+            "Stands in for": task.counterpart,
         }
         for task in suite
     }
