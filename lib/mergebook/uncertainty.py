@@ -65,6 +65,9 @@ class Estimate:
     def __mul__(self, factor: float) -> Estimate:
         return Estimate(self.value * factor, self.draws * factor)
 
+    def __truediv__(self, other: Estimate) -> Estimate:
+        return Estimate(self.value / other.value, self.draws / other.draws)
+
     __radd__, __rmul__ = __add__, __mul__
 
     def __neg__(self) -> Estimate:

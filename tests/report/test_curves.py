@@ -7,7 +7,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from mergebook.errors import ReportError
-from mergebook.report import bar_figure, curve_figure, dot_figure, weights_figure
+from mergebook.report import bar_figure, curve_figure, dot_figure, rank_figure, weights_figure
 from mergebook.report.embed import DOTS
 from mergebook.report.style import METHOD_STYLES, PAGE_WIDTH
 
@@ -20,7 +20,15 @@ LINE = pd.DataFrame(
         "accuracy_high": [0.55, 0.45, 0.25, 0.15],
     }
 )
-LABELS = {"xlabel": "votes", "ylabel": "%"}
+LABELS = {"xlabel": "votes", "ylabel": "%", "facet": "panel"}
+
+
+def flat(panels):
+    """Source -> table, from source -> panel -> table."""
+    return {
+        source: pd.concat([frame.assign(panel=panel) for panel, frame in row.items()])
+        for source, row in panels.items()
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +38,7 @@ def close_figures():
 
 
 def test_lines_are_sorted_in_per_cent_with_their_bands():
-    fig = curve_figure({"Measured": {"8 tasks": LINE}}, x="k", **LABELS)
+    fig = curve_figure(flat({"Measured": {"8 tasks": LINE}}), x="k", **LABELS)
     [ax] = fig.axes
     tall, control = ax.lines
     assert (tall.get_xdata().tolist(), tall.get_ydata().tolist()) == ([1, 2], [40, 50])
@@ -45,22 +53,22 @@ def test_lines_are_sorted_in_per_cent_with_their_bands():
 def test_a_row_per_source_and_a_column_per_key():
     few = {"20 tasks": LINE}
     rows = {"Reported": few, "Measured": {"8 tasks": LINE, "20 tasks": LINE}}
-    fig = curve_figure(rows, x="k", **LABELS)
+    fig = curve_figure(flat(rows), x="k", **LABELS)
     titles = [ax.get_title() if ax.axison else None for ax in fig.axes]
     assert titles == [None, "20 tasks", "8 tasks", "20 tasks"]
     # The source stands at the first panel of its row, the horizontal label below the last row.
     labels = [(ax.get_ylabel(), ax.get_xlabel()) for ax in fig.axes if ax.axison]
     assert labels == [("Reported\n%", ""), ("Measured\n%", "votes"), ("", "votes")]
     gap = {"Measured": {"8 tasks": LINE, "20 tasks": LINE}, "Reported": {"8 tasks": LINE}}
-    fig = curve_figure(gap, x="k", **LABELS)
+    fig = curve_figure(flat(gap), x="k", **LABELS)
     below = [ax.get_xlabel() for ax in fig.axes if ax.axison]
     assert below == ["", "votes", "votes"]  # each column has its label
     with pytest.raises(ReportError, match="no panel"):
-        curve_figure({"Measured": {}}, x="k", **LABELS)
+        curve_figure({}, x="k", **LABELS)
 
 
 def test_a_long_row_is_broken():
-    fig = curve_figure({"": {f"run {n}": LINE for n in range(5)}}, x="k", **LABELS)
+    fig = curve_figure(flat({"": {f"run {n}": LINE for n in range(5)}}), x="k", **LABELS)
     assert fig.axes[0].get_subplotspec().get_gridspec().get_geometry() == (3, 2)
     shown = [(ax.get_title(), ax.get_ylabel(), ax.get_xlabel()) for ax in fig.axes if ax.axison]
     assert shown == [
@@ -74,7 +82,7 @@ def test_a_long_row_is_broken():
 
 def test_more_keys_than_columns_turn_the_grid():
     rows = {kind: {f"{n} tasks": LINE for n in (8, 14, 20)} for kind in ("Measured", "Reported")}
-    fig = curve_figure(rows, x="k", **LABELS)
+    fig = curve_figure(flat(rows), x="k", **LABELS)
     assert fig.axes[0].get_subplotspec().get_gridspec().get_geometry() == (3, 2)
     titles = [ax.get_title() for ax in fig.axes[:3]]
     assert titles == ["Measured, 8 tasks", "Reported, 8 tasks", "Measured, 14 tasks"]
@@ -84,7 +92,7 @@ def test_more_keys_than_columns_turn_the_grid():
 
 def test_panels_are_wide_enough_to_read():
     rows = {kind: {f"{n} tasks": LINE for n in (8, 14, 20)} for kind in "ABC"}
-    fig = curve_figure(rows, x="k", **LABELS)
+    fig = curve_figure(flat(rows), x="k", **LABELS)
     assert fig.get_figwidth() == PAGE_WIDTH
     per_row = {ax.get_subplotspec().colspan.start for ax in fig.axes}
     assert DOTS * fig.get_figwidth() / len(per_row) >= 900
@@ -92,7 +100,7 @@ def test_panels_are_wide_enough_to_read():
 
 def test_bars_stand_side_by_side_and_gaps_stay_gaps():
     frame = LINE[["k", "method", "accuracy"]].iloc[:3].rename(columns={"accuracy": "share"})
-    fig = bar_figure({"": {"": frame}}, x="k", **LABELS)
+    fig = bar_figure(flat({"": {"": frame}}), x="k", **LABELS)
     [tall, control] = fig.axes[0].containers
     assert [bar.get_height() for bar in tall] == [50, 40]
     assert np.isnan(control[0].get_height())
@@ -109,7 +117,7 @@ def test_dots_stand_on_a_line_per_task_sorted_and_leave_gaps():
             "accuracy": [0.1, 0.9, 0.3, 0.4, 0.5],
         }
     )
-    [ax] = dot_figure({"Measured": {"": frame}}).axes
+    [ax] = dot_figure({"Measured": frame}).axes
     assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "House numbers", "b"]
     _, ties, zero_shot = ax.collections
     assert ties.get_offsets()[:, 0].tolist() == [10, 30, 90]
@@ -132,18 +140,18 @@ def test_weights_as_cells():
 
 def test_differences_have_a_line_at_zero():
     below = LINE.assign(accuracy=LINE["accuracy"] - 0.3)
-    [ax] = curve_figure({"Measured": {"8 tasks": below}}, x="k", **LABELS).axes
+    [ax] = curve_figure(flat({"Measured": {"8 tasks": below}}), x="k", **LABELS).axes
     assert [line.get_ydata() for line in ax.lines if set(line.get_ydata()) == {0}] == [[0, 0]]
-    [ax] = curve_figure({"Measured": {"8 tasks": LINE}}, x="k", **LABELS).axes
+    [ax] = curve_figure(flat({"Measured": {"8 tasks": LINE}}), x="k", **LABELS).axes
     assert len(ax.lines) == 2
 
 
 def test_what_is_no_method_is_told_from_methods():
-    [ax] = curve_figure({"Measured": {"8 tasks": LINE}}, x="k", **LABELS).axes
+    [ax] = curve_figure(flat({"Measured": {"8 tasks": LINE}}), x="k", **LABELS).axes
     tall, control = ax.lines
     assert (tall.get_linestyle(), control.get_linestyle()) == ("-", ":")
     layers = LINE.replace({"method": {"tall_ta": "attention", "control": "MLP"}})
-    [ax] = curve_figure({"": {"": layers}}, x="k", **LABELS).axes
+    [ax] = curve_figure(flat({"": {"": layers}}), x="k", **LABELS).axes
     assert {line.get_linestyle() for line in ax.lines} == {"-"}
     colours = {to_hex(line.get_color()) for line in ax.lines}
     methods = {style.colour.lower() for style in METHOD_STYLES.values()}
@@ -152,5 +160,30 @@ def test_what_is_no_method_is_told_from_methods():
 
 def test_panels_of_a_column_share_what_they_are_drawn_against():
     rows = {"Measured": {"8 tasks": LINE}, "Reported": {"8 tasks": LINE.assign(k=LINE["k"] + 5)}}
-    above, below = curve_figure(rows | {"More": {"14 tasks": LINE}}, x="k", **LABELS).axes[::2][:2]
+    above, below = curve_figure(flat(rows | {"More": {"14 tasks": LINE}}), x="k", **LABELS).axes[
+        ::2
+    ][:2]
     assert above.get_xlim() == below.get_xlim()
+
+
+def test_units_are_arguments():
+    [ax] = curve_figure({"": LINE}, x="k", xunit=100, unit=1, xlabel="", ylabel="").axes
+    assert ax.lines[0].get_xdata().tolist() == [100, 200]
+    assert ax.lines[0].get_ydata().tolist() == [0.4, 0.5]
+
+
+def test_number_of_tasks_is_said_in_words():
+    frame = pd.concat([LINE.assign(num_tasks=8), LINE.assign(num_tasks=14)])
+    fig = curve_figure({"": frame}, x="k", facet="num_tasks", xlabel="", ylabel="")
+    assert [ax.get_title() for ax in fig.axes] == ["8 tasks", "14 tasks"]
+
+
+def test_ranks_are_sorted_with_their_intervals():
+    frame = LINE.rename(
+        columns={"accuracy": "a", "accuracy_low": "a_low", "accuracy_high": "a_high"}
+    )
+    frame = frame.assign(name=["one", "two", "two", "one"])
+    [ax] = rank_figure({"": frame}, y="name", x="a", xlabel="%").axes
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["one", "two"]
+    points = [container[0].get_xdata().tolist() for container in ax.containers]
+    assert points == [pytest.approx([50, 40]), pytest.approx([10, 20])]

@@ -17,7 +17,7 @@ from mergebook.report import (
     line_figure,
     method_styles,
     per_task_heatmap,
-    reported_main_table,
+    reported_results,
     sample_sheet,
     scale_curve,
     show,
@@ -77,7 +77,7 @@ def test_tasks_have_titles():
 
 
 def test_accuracy_vs_storage_draws_each_method_in_its_place(results):
-    fig = accuracy_vs_storage(results)
+    fig = accuracy_vs_storage({"": results})
     assert len(fig.axes) == 2
     points = [tuple(np.round(dots.get_offsets()[0], 6)) for dots in fig.axes[0].collections]
     assert [y for _, y in points] == [51.0, 76.0, 92.0, 94.0]
@@ -91,25 +91,26 @@ def test_accuracy_vs_storage_draws_each_method_in_its_place(results):
 
 
 def test_reported_numbers_get_axes_of_their_own(results):
-    fig = accuracy_vs_storage(results, {8: reported_main_table(num_tasks=8)})
+    paper = reported_results("ViT-B-32", sizes=[8])
+    fig = accuracy_vs_storage({"Measured": results, "Reported": paper})
     titles = [ax.get_title() for ax in fig.axes]
     assert titles == ["8 tasks", "14 tasks", "8 tasks", ""]
     rows = [ax.get_ylabel().split("\n")[0] for ax in fig.axes[::2]]
-    assert rows == ["Measured, mini-small", "Reported, ViT-B/32"]
+    assert rows == ["Measured", "Reported"]
     assert [len(ax.collections) for ax in fig.axes] == [4, 4, 11, 0]
 
 
 def test_figures_refuse_missing_results(results):
-    with pytest.raises(ReportError, match="'mini-large'"):
-        accuracy_vs_storage(results, backbone="mini-large")
-    with pytest.raises(ReportError, match="no 'fine_tuned'"):
-        accuracy_vs_storage(results[results["method"] != "fine_tuned"])
-    with pytest.raises(ReportError, match="20 tasks"):
-        per_task_heatmap(results, num_tasks=20)
+    with pytest.raises(ReportError, match="no panel"):
+        accuracy_vs_storage({})
+    with pytest.raises(ReportError, match="8 tasks: no 'fine_tuned'"):
+        accuracy_vs_storage({"": results[results["method"] != "fine_tuned"]})
+    with pytest.raises(ReportError, match="here: no results"):
+        per_task_heatmap({"here": results.iloc[:0]})
 
 
 def test_heatmap_cells(results):
-    tasks, mean, _ = per_task_heatmap(results).axes
+    tasks, mean, _ = per_task_heatmap({"": results}).axes
     assert [text.get_text() for text in tasks.texts[:4]] == ["41", "61", "71", "81"]
     assert [text.get_text() for text in mean.texts[:2]] == ["51", "76"]
     assert [t.get_text() for t in tasks.get_xticklabels()] == [

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mergebook.errors import ReportError
 from mergebook.report.numbers import FORMS, MINUS, Number, between, shown
-from mergebook.report.queries import QUERIES, Run, ask
+from mergebook.report.queries import QUERIES, Run, ask, table
 
 FRAME = pd.DataFrame(
     {
@@ -115,3 +115,25 @@ def test_committed_runs_and_papers_answer():
                                 num_tasks=8, backbone="ViT-B-32")  # fmt: skip
     assert 0.9 < float(paper) < 1
     assert Run("full") == full
+
+
+def test_a_table_of_queries_has_a_link_per_method_and_a_column_per_setting():
+    columns = {
+        "8 tasks": {"run": "full", "backbone": "mini-small", "num_tasks": 8},
+        "20": {"run": "full", "backbone": "mini-small", "num_tasks": 20},
+    }
+    name, mean = "tall_masks/main_table/per_task", ["task", "seed"]
+    methods = ["ties", "tall_ta"]
+    text = table(name, "normalised", methods=methods, columns=columns, mean=mean)
+    head, rule, first, second = text.splitlines()
+    assert head == "| Method | 8 tasks | 20 |"
+    assert rule.count("---") == 3
+    full = QUERIES["full"]
+    row = {"method": "ties", "backbone": "mini-small", "num_tasks": 8}
+    assert f"| {full(name, 'normalised', 'cell', mean=mean, **row)} |" in first
+    assert "](/executed/methods/tall_ta)" in second
+    share = table(name, "storage_gigabit", methods=["fine_tuned"], columns=columns, mean=mean,
+                  over="fine_tuned")  # fmt: skip
+    assert share.splitlines()[2].endswith("| 100.0 | 100.0 |")
+    with pytest.raises(ReportError, match="unknown run 'ful'; did you mean 'full'"):
+        table(name, "normalised", methods=["ties"], columns={"a": {"run": "ful"}})

@@ -1,6 +1,7 @@
 """Start a chapter from the template: `python workflow/scripts/new_chapter.py NAME TITLE PAPER`."""
 
 import argparse
+import json
 import re
 import sys
 from pathlib import Path
@@ -9,17 +10,18 @@ from pybtex.database import parse_file
 
 TEMPLATE = Path(__file__).resolve().parents[1] / "templates/chapter"
 TARGETS = {
-    "claims.yaml": "data/claims/{name}.yaml",
+    "claims.py": "lib/mergebook/papers/{name}.py",
     "index.md": "book/{name}/index.md",
     "main_table.ipynb": "notebooks/{name}/main_table.ipynb",
 }
 CONTENTS = """\
-Add to _toc.yml:
-
+  - caption: {title}
+    chapters:
       - file: book/{name}/index
         sections:
           - file: executed/{name}/main_table
 """
+LAST_PART = "  - caption: Use the book\n"  # new parts come before it
 
 
 def authors(bibliography: Path, key: str) -> str:
@@ -33,7 +35,7 @@ def authors(bibliography: Path, key: str) -> str:
 
 
 def new_chapter(root: Path, name: str, title: str, paper: str) -> list[Path]:
-    """Write a chapter's first files; nothing is written if one of them exists.
+    """Write a chapter's first files and its place in the contents; nothing if one exists.
 
     Parameters
     ----------
@@ -50,16 +52,24 @@ def new_chapter(root: Path, name: str, title: str, paper: str) -> list[Path]:
         raise ValueError(f"{name!r} is no name of a chapter: lower-case letters, digits, _")
     source = authors(root / "book/references.bib", paper)
     words = {"CHAPTER": name, "TITLE": title, "PAPER": paper, "AUTHORS": source}
+    # The claims' module has a variable of that name.
+    placeholder = re.compile(r"\b(?:" + "|".join(words) + r")\b(?!\.claim| =)")
     targets = {template: root / path.format(name=name) for template, path in TARGETS.items()}
     for path in targets.values():
         if path.exists():
             raise ValueError(f"{path} exists")
+    contents = root / "_toc.yml"
+    order = contents.read_text(encoding="utf-8")
+    if LAST_PART not in order:
+        raise ValueError(f"{contents} has no line {LAST_PART.strip()!r}")
+    part = CONTENTS.format(name=name, title=json.dumps(title, ensure_ascii=False))
     for template, path in targets.items():
         text = (TEMPLATE / template).read_text(encoding="utf-8")
-        text = re.sub("|".join(words), lambda match: words[match[0]], text)
+        text = placeholder.sub(lambda match: words[match[0]], text)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    return list(targets.values())
+    contents.write_text(order.replace(LAST_PART, part + LAST_PART), encoding="utf-8")
+    return [*targets.values(), contents]
 
 
 if __name__ == "__main__":
@@ -73,4 +83,3 @@ if __name__ == "__main__":
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     print(*paths, sep="\n")
-    print(CONTENTS.format(name=args.name))

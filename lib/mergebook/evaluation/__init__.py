@@ -4,7 +4,6 @@ from mergebook.evaluation.benchmark import Benchmark, Search
 from mergebook.evaluation.comparison import Comparison, Entry
 from mergebook.evaluation.leaderboard import Setting, leaderboard
 from mergebook.evaluation.memory import PeakMemory
-from mergebook.evaluation.protocols import compare_masks
 from mergebook.uncertainty import Estimate, Scores, exact, mean_of, over_subsets
 
 __all__ = [
@@ -16,7 +15,6 @@ __all__ = [
     "Scores",
     "Search",
     "Setting",
-    "compare_masks",
     "exact",
     "leaderboard",
     "mean_of",

@@ -1,4 +1,4 @@
-"""What the book shows: reported numbers, side-by-side tables, figures, claims, glued values."""
+"""What the book shows: reported numbers, tables, figures, verdicts, numbers in prose."""
 
 from mergebook.report.basics import (
     scale_curve,
@@ -8,23 +8,9 @@ from mergebook.report.basics import (
     weights_figure,
 )
 from mergebook.report.basin import line_figure, show_lines
-from mergebook.report.chapters import claims_of_runs, verdicts_of_chapter, verdicts_page
-from mergebook.report.claims import (
-    Claim,
-    Judgement,
-    claims_table,
-    load_claims,
-    readable,
-    verdict,
-    verdicts,
-)
-from mergebook.report.curves import bar_figure, curve_figure, dot_figure
+from mergebook.report.curves import bar_figure, curve_figure, dot_figure, rank_figure
 from mergebook.report.embed import show
-from mergebook.report.figures import (
-    accuracy_vs_storage,
-    per_task_heatmap,
-    sample_sheet,
-)
+from mergebook.report.figures import accuracy_vs_storage, per_task_heatmap, sample_sheet
 from mergebook.report.glue import glue
 from mergebook.report.leaderboard import (
     frontier_figure,
@@ -33,15 +19,18 @@ from mergebook.report.leaderboard import (
     search_figure,
 )
 from mergebook.report.measured import committed, list_measured, measured
+from mergebook.report.numbers import Number, between, shown
+from mergebook.report.page import Page
 from mergebook.report.reported import (
     reported,
     reported_estimate,
     reported_main_table,
+    reported_results,
     reported_sizes,
 )
 from mergebook.report.results import load_results, save_results
-from mergebook.report.style import method_styles, task_title
-from mergebook.report.tables import folded, html_table, side_by_side
+from mergebook.report.style import method_styles, task_title, title_of
+from mergebook.report.tables import by_source, folded, grid, html_table, listing, main_tables
 from mergebook.report.tasks import (
     gallery_figure,
     show_classes,
@@ -49,35 +38,49 @@ from mergebook.report.tasks import (
     show_tasks,
     task_facts,
 )
+from mergebook.report.verdicts import (
+    chapter_verdicts,
+    comparisons,
+    judgement_rows,
+    printed_table,
+    strip_figure,
+)
 
 __all__ = [
-    "Claim",
-    "Judgement",
+    "Number",
+    "Page",
     "accuracy_vs_storage",
     "bar_figure",
-    "claims_of_runs",
-    "claims_table",
+    "between",
+    "by_source",
+    "chapter_verdicts",
     "committed",
+    "comparisons",
     "curve_figure",
     "dot_figure",
     "folded",
     "frontier_figure",
     "gallery_figure",
     "glue",
+    "grid",
     "html_table",
+    "judgement_rows",
     "leaderboard_table",
     "line_figure",
     "list_measured",
-    "load_claims",
+    "listing",
     "load_results",
+    "main_tables",
     "measured",
     "method_styles",
     "over_seeds",
     "per_task_heatmap",
-    "readable",
+    "printed_table",
+    "rank_figure",
     "reported",
     "reported_estimate",
     "reported_main_table",
+    "reported_results",
     "reported_sizes",
     "sample_sheet",
     "save_results",
@@ -90,13 +93,11 @@ __all__ = [
     "show_scale_curve",
     "show_task_vectors",
     "show_tasks",
-    "side_by_side",
+    "shown",
+    "strip_figure",
     "task_facts",
     "task_title",
     "task_vector_sketch",
-    "verdict",
-    "verdicts",
-    "verdicts_of_chapter",
-    "verdicts_page",
+    "title_of",
     "weights_figure",
 ]

@@ -1,4 +1,4 @@
-"""Lines, bars and dots of a chapter: measured panels beside reported ones."""
+"""Lines, bars and dots of a chapter: panels for each source, the reported one last."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mergebook.registry import list_methods
-from mergebook.report.panels import Panels, grid, legend_below, names_in
+from mergebook.report.panels import Frames, by_facet, grid, legend_below, names_in
 from mergebook.report.style import MethodStyle, book_style, method_styles, task_title
 
 
@@ -22,13 +22,16 @@ def _dashes(styles: Mapping[str, MethodStyle]) -> dict[str, str]:
 
 @book_style()
 def curve_figure(
-    panels: Panels,
+    frames: Frames,
     *,
     x: str,
     y: str = "accuracy",
     by: str = "method",
+    facet: str | None = None,
     xlabel: str,
     ylabel: str,
+    unit: float = 100,
+    xunit: float = 1,
     log: bool = False,
     share: bool = True,
 ) -> Figure:
@@ -36,14 +39,17 @@ def curve_figure(
 
     Parameters
     ----------
-    panels : mapping of str to mapping of key to DataFrame
-        Source, e.g. ``"Measured, mini-small"``, then key, e.g. ``"8 tasks"``; keys come in the
-        order of the longest row. A frame has the columns `x`, `y` (a fraction, drawn in per
-        cent), `by`, and, for a band, ``<y>_low`` and ``<y>_high``.
+    frames : mapping of str to DataFrame
+        Source -> table with the columns `x`, `y`, `by`, `facet`, and, for a band, ``<y>_low`` and
+        ``<y>_high``.
     x, y, by : str
         Names of the columns; each value of `by` is one line. Methods have their own style.
+    facet : str, optional
+        Column whose values are a source's panels, in the order of the source that has most.
     xlabel, ylabel : str
         Labels of the axes.
+    unit, xunit : float, default 100 and 1
+        What a number of 1 is drawn as: 100 shows fractions in per cent, 1 leaves them.
     log : bool, default False
         Whether the horizontal axis is logarithmic.
     share : bool, default True
@@ -52,8 +58,9 @@ def curve_figure(
     Raises
     ------
     ReportError
-        If there is no panel.
+        If there is no panel, or a table lacks the column `facet`.
     """
+    panels = by_facet(frames, facet)
     fig, cells = grid(panels, 2.9, xlabel, ylabel, share=share)
     styles = method_styles(names_in(panels, by))
     dashes, handles = _dashes(styles), {}
@@ -62,11 +69,11 @@ def curve_figure(
             part = frame[frame[by].astype(str) == name].sort_values(x)
             colour, marker = styles[name]
             [handles[name]] = ax.plot(
-                part[x], 100 * part[y], c=colour, ls=dashes[name], marker=marker, ms=5
+                xunit * part[x], unit * part[y], c=colour, ls=dashes[name], marker=marker, ms=5
             )
             if f"{y}_low" in part:
-                low, high = 100 * part[f"{y}_low"], 100 * part[f"{y}_high"]
-                ax.fill_between(part[x], low, high, color=colour, alpha=0.18, lw=0)
+                low, high = unit * part[f"{y}_low"], unit * part[f"{y}_high"]
+                ax.fill_between(xunit * part[x], low, high, color=colour, alpha=0.18, lw=0)
         if (frame[y] < 0).any():
             ax.axhline(0, color="#444444", lw=0.8)
         if log:
@@ -79,9 +86,17 @@ def curve_figure(
 
 @book_style()
 def bar_figure(
-    panels: Panels, *, x: str, y: str = "share", by: str = "method", xlabel: str, ylabel: str
+    frames: Frames,
+    *,
+    x: str,
+    y: str = "share",
+    by: str = "method",
+    facet: str | None = None,
+    xlabel: str,
+    ylabel: str,
 ) -> Figure:
     """Draw groups of bars: as :func:`curve_figure`, one bar for each value of `x` and of `by`."""
+    panels = by_facet(frames, facet)
     fig, cells = grid(panels, 2.7, xlabel, ylabel)
     styles = method_styles(names_in(panels, by))
     handles = {}
@@ -103,20 +118,26 @@ def bar_figure(
 
 @book_style()
 def dot_figure(
-    panels: Panels, *, y: str = "accuracy", by: str = "method", xlabel: str = "Accuracy, %"
+    frames: Frames,
+    *,
+    y: str = "accuracy",
+    by: str = "method",
+    facet: str | None = None,
+    xlabel: str = "Accuracy, %",
 ) -> Figure:
     """Draw a dot per method on a line per task, the tasks of a panel sorted by their mean.
 
     Parameters
     ----------
-    panels : mapping of str to mapping of key to DataFrame
-        As for :func:`curve_figure`; columns ``task``, `by`, `y` (a fraction). A method that lacks
-        a task has no dot there. The panels share one horizontal axis.
-    y, by : str
+    frames : mapping of str to DataFrame
+        Source -> table with the columns ``task``, `by`, `y` (a fraction) and `facet`. A method
+        that lacks a task has no dot there. The panels share one horizontal axis.
+    y, by, facet : str
         Names of the columns.
     xlabel : str
         Label of the horizontal axis.
     """
+    panels = by_facet(frames, facet)
     fig, cells = grid(
         panels, lambda frame: 0.7 + 0.21 * frame["task"].nunique(), xlabel, share=False, sharex=True
     )
@@ -131,6 +152,50 @@ def dot_figure(
             colour, marker = styles[name]
             handles[name] = ax.scatter(wide[name], at, s=34, c=colour, marker=marker, zorder=2)
         ax.set_yticks(at, list(map(task_title, wide.index)))
+        ax.grid(axis="y", visible=False)
+    legend_below(fig, handles, handles.values())
+    return fig
+
+
+@book_style()
+def rank_figure(
+    frames: Frames,
+    *,
+    y: str,
+    x: str = "normalised",
+    by: str = "method",
+    facet: str | None = None,
+    xlabel: str = "Normalised accuracy, %",
+) -> Figure:
+    """Draw a row per variant with its interval, best on top.
+
+    Parameters
+    ----------
+    frames : mapping of str to DataFrame
+        Source -> table with the columns `y` (names of the rows), `x` (a fraction), ``<x>_low``,
+        ``<x>_high``, `by` and `facet`.
+    y, x, by, facet : str
+        Names of the columns; each value of `by` has its own marker.
+    xlabel : str
+        Label of the horizontal axis.
+    """
+    panels = by_facet(frames, facet)
+    fig, cells = grid(
+        panels, lambda frame: 0.8 + 0.3 * frame[y].nunique(), xlabel, share=False, sharex=True
+    )
+    styles, handles = method_styles(names_in(panels, by)), {}
+    for ax, frame in cells:
+        order = frame.groupby(y)[x].mean().sort_values().index
+        names = list(map(str, frame[by].unique()))
+        for place, name in enumerate(names):
+            part = frame[frame[by].astype(str) == name].set_index(y).reindex(order)
+            at = np.arange(len(order)) + 0.22 * (place - (len(names) - 1) / 2)
+            low, high = part[x] - part[f"{x}_low"], part[f"{x}_high"] - part[x]
+            colour, marker = styles[name]
+            handles[name] = ax.errorbar(
+                100 * part[x], at, xerr=100 * np.stack([low, high]), fmt=marker, c=colour, ms=6
+            )
+        ax.set_yticks(range(len(order)), order)
         ax.grid(axis="y", visible=False)
     legend_below(fig, handles, handles.values())
     return fig

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from mergebook.errors import ReportError
-from mergebook.report.panels import grid, legend_below
+from mergebook.report.panels import Frames, by_facet, grid, legend_below, names_in
 from mergebook.report.style import (
     PAGE_WIDTH,
     MethodStyle,
@@ -23,7 +23,7 @@ from mergebook.report.style import (
     task_title,
     title_of,
 )
-from mergebook.report.tables import PAPER_NAMES, summarise, with_relative_storage
+from mergebook.report.tables import with_relative_storage
 
 DODGE = 1.06  # methods of equal storage are drawn side by side, this factor apart
 
@@ -52,25 +52,14 @@ def _scatter(ax: Axes, part: pd.DataFrame, styles: Mapping[str, MethodStyle]) ->
 
 
 @book_style()
-def accuracy_vs_storage(
-    results: pd.DataFrame,
-    reported: dict[int, pd.DataFrame] | None = None,
-    *,
-    backbone: str = "mini-small",
-    reported_backbone: str = "ViT-B-32",
-) -> Figure:
-    """Accuracy against storage, a panel for each suite size, measured and reported.
+def accuracy_vs_storage(frames: Frames) -> Figure:
+    """Accuracy against storage, a panel for each source and suite size.
 
     Parameters
     ----------
-    results : DataFrame
-        Tidy results; the mini-scale rows of `backbone` are drawn.
-    reported : dict of int to DataFrame, optional
-        Per number of tasks, what `reported_main_table` returns. Drawn in panels of its own.
-    backbone : str
-        Backbone of the measured panels.
-    reported_backbone : str
-        Backbone of the reported panels, for their titles.
+    frames : mapping of str to DataFrame
+        Source -> table with ``num_tasks``, ``method``, ``accuracy``, ``storage_gigabit``; means
+        are taken over what else the rows differ in.
 
     Returns
     -------
@@ -81,64 +70,37 @@ def accuracy_vs_storage(
     Raises
     ------
     ReportError
-        If there are no mini-scale results for the backbone, or the fine-tuned models, which
-        storage is measured against, are not among them.
+        If there is no table, or the fine-tuned models, which storage is measured against, are not
+        among the methods.
     """
-    mine = results[(results["scale"] == "mini") & (results["backbone"] == backbone)]
-    sizes = sorted(mine["num_tasks"].unique())
-    if not sizes:
-        raise ReportError(f"no mini-scale results for backbone {backbone!r}")
-    panels = {
-        f"Measured, {backbone}": {
-            f"{size} tasks": summarise(results, scale="mini", backbone=backbone, num_tasks=size)
-            for size in sizes
-        }
-    }
-    if reported is not None:
-        panels[f"Reported, {PAPER_NAMES.get(reported_backbone, reported_backbone)}"] = {
-            f"{size} tasks": with_relative_storage(frame)
-            for size, frame in reported.items()
-            if size in sizes
-        }
-    for kind, row in panels.items():
-        for size, part in row.items():
-            if part["relative_storage"].isna().all():
-                raise ReportError(f"{kind}, {size}: no 'fine_tuned' to compare storage with")
+    panels = by_facet(frames, "num_tasks")
     fig, cells = grid(
         panels,
         3.0,
         "Storage, share of the experts'\n(equal values side by side)",
         "Mean accuracy, %",
     )
-    drawn = [str(m) for row in panels.values() for part in row.values() for m in part.index]
-    styles = method_styles(drawn)
+    styles = method_styles(names_in(panels, "method"))
     for ax, part in cells:
-        _scatter(ax, part, styles)
+        means = part.groupby("method", sort=False)[["accuracy", "storage_gigabit"]].mean()
+        if "fine_tuned" not in means.index:
+            raise ReportError(f"{ax.get_title()}: no 'fine_tuned' to compare storage with")
+        _scatter(ax, with_relative_storage(means), styles)
     handles = [Line2D([], [], ls="", marker=m, c=colour, ms=8) for colour, m in styles.values()]
     legend_below(fig, styles, handles)
     return fig
 
 
 @book_style()
-def per_task_heatmap(
-    results: pd.DataFrame,
-    *,
-    backbone: str = "mini-small",
-    num_tasks: int = 8,
-    value: str = "accuracy",
-) -> Figure:
-    """Heat map of one number per method and task.
+def per_task_heatmap(frames: Frames, *, value: str = "accuracy") -> Figure:
+    """Heat map of one number per method and task, a panel for each source.
 
     Parameters
     ----------
-    results : DataFrame
-        Tidy results at mini scale.
-    backbone : str
-        Which backbone.
-    num_tasks : int
-        Which suite size.
+    frames : mapping of str to DataFrame
+        Source -> tidy results; the largest suite size of each is drawn, means over seeds.
     value : {"accuracy", "normalised"}
-        Which column; averaged over seeds and shown in per cent.
+        Which column, shown in per cent.
 
     Returns
     -------
@@ -150,39 +112,45 @@ def per_task_heatmap(
     Raises
     ------
     ReportError
-        If there are no such results.
+        If there is nothing to draw.
     """
-    part = results[
-        (results["scale"] == "mini")
-        & (results["backbone"] == backbone)
-        & (results["num_tasks"] == num_tasks)
-    ]
-    if part.empty:
-        raise ReportError(f"no mini-scale results for {backbone!r} with {num_tasks} tasks")
-    methods, tasks = list(part["method"].unique()), list(part["task"].unique())
-    cells = 100 * part.pivot_table(index="method", columns="task", values=value, aggfunc="mean")
-    cells = cells.loc[methods, tasks].rename(index=title_of, columns=task_title)
-    size = (min(PAGE_WIDTH, 3.2 + 0.5 * len(tasks)), 1.4 + 0.36 * len(methods))
-    fig, (left, right, bar) = plt.subplots(
-        1, 3, width_ratios=(len(tasks), 1, 0.35), figsize=size, layout="constrained"
+    tables = {}
+    for source, frame in frames.items():
+        part = frame[frame["num_tasks"] == frame["num_tasks"].max()]
+        if part.empty:
+            raise ReportError(f"{source}: no results for a heat map")
+        cells = 100 * part.pivot_table(index="method", columns="task", values=value, sort=False)
+        tables[source] = cells.rename(index=title_of, columns=task_title)
+    heights = [1.2 + 0.36 * len(cells) for cells in tables.values()]
+    fig, axes = plt.subplots(
+        len(tables),
+        3,
+        width_ratios=(max(cells.shape[1] for cells in tables.values()), 1, 0.35),
+        height_ratios=heights,
+        figsize=(PAGE_WIDTH, sum(heights)),
+        squeeze=False,
+        layout="constrained",
     )
     look = {
         "cmap": "cividis",
-        "vmin": 10 * np.floor(cells.min(axis=None) / 10),
+        "vmin": 10 * np.floor(min(c.min(axis=None) for c in tables.values()) / 10),
         "vmax": 100,
         "annot": True,
         "fmt": ".0f",
         "annot_kws": {"fontsize": 8},
         "xticklabels": 1,
     }
-    sns.heatmap(cells, ax=left, cbar=False, yticklabels=1, **look)
-    mean = cells.mean(axis=1).to_frame("mean")
     label = "Accuracy, %" if value == "accuracy" else "Normalised accuracy, %"
-    sns.heatmap(mean, ax=right, cbar_ax=bar, yticklabels=False, cbar_kws={"label": label}, **look)
-    for ax in (left, right):
-        ax.set(xlabel="", ylabel="")
-        ax.set_xticks(ax.get_xticks(), ax.get_xticklabels(), rotation=40, ha="right")
-        ax.tick_params(length=0)
+    for (left, right, bar), (source, cells) in zip(axes, tables.items(), strict=True):
+        sns.heatmap(cells, ax=left, cbar=False, yticklabels=1, **look)
+        mean = cells.mean(axis=1).to_frame("mean")
+        scale = {"cbar_ax": bar, "cbar_kws": {"label": label}}
+        sns.heatmap(mean, ax=right, yticklabels=False, **scale, **look)
+        left.set_title(source)
+        for ax in (left, right):
+            ax.set(xlabel="", ylabel="")
+            ax.set_xticks(ax.get_xticks(), ax.get_xticklabels(), rotation=40, ha="right")
+            ax.tick_params(length=0)
     return fig
 
 

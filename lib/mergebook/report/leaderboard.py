@@ -15,6 +15,7 @@ from scipy import stats
 
 from mergebook.errors import ReportError
 from mergebook.registry import get_method
+from mergebook.report.numbers import EMPTY
 from mergebook.report.style import (
     BLACK,
     BLUE,
@@ -26,7 +27,6 @@ from mergebook.report.style import (
     VERMILION,
     book_style,
 )  # fmt: skip
-from mergebook.report.tables import EMPTY
 
 FAMILY_STYLES = {
     "reference": (BLACK, "*"),

@@ -11,6 +11,9 @@ import pandas as pd
 from mergebook import paths
 from mergebook.errors import ReportError, unknown
 
+# Titles of the runs, in the order in which pages show them.
+RUNS = {"full": "Mini benchmark", "real14": "14 tasks of real images"}
+
 
 def list_measured() -> tuple[str, ...]:
     """Names of the committed tables, ``"<run>/<notebook>/<table>"``, sorted."""
@@ -39,10 +42,9 @@ def measured(name: str) -> pd.DataFrame:
 
 
 def committed(notebook: str, table: str) -> dict[str, pd.DataFrame]:
-    """Return a notebook's table from every committed run that has it, by the name of the run."""
+    """Return a notebook's table from every committed run that has it, by the title of the run."""
     runs = {}
-    for name in list_measured():
-        run, _, rest = name.partition("/")
-        if rest == f"{notebook}/{table}":
-            runs[run] = measured(name)
+    for run in (*RUNS, *sorted({name.partition("/")[0] for name in list_measured()} - {*RUNS})):
+        if f"{run}/{notebook}/{table}" in list_measured():
+            runs[RUNS.get(run, run)] = measured(f"{run}/{notebook}/{table}")
     return runs

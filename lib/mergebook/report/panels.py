@@ -9,11 +9,39 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mergebook.errors import ReportError
+from mergebook.errors import ReportError, unknown
 from mergebook.report.style import MAX_COLUMNS, PAGE_WIDTH, title_of
 
-# Source, e.g. "Measured, mini-small" -> key, e.g. "8 tasks" -> what is drawn in that panel.
+Frames = Mapping[str, pd.DataFrame]  # source, e.g. "Mini benchmark" -> its table
+# Source -> key, e.g. "8 tasks" -> what is drawn in that panel.
 Panels = Mapping[str, Mapping[object, pd.DataFrame]]
+
+
+def by_facet(frames: Frames, facet: str | None) -> Panels:
+    """Split each source's table by the values of a column, as panels are titled.
+
+    Parameters
+    ----------
+    frames : mapping of str to DataFrame
+        Source -> table.
+    facet : str or None
+        A column; its values become titles, ``"8 tasks"`` for ``num_tasks``. None: one panel.
+
+    Raises
+    ------
+    ReportError
+        If a table lacks the column.
+    """
+    if facet is None:
+        return {source: {"": frame} for source, frame in frames.items()}
+    for source, frame in frames.items():
+        if facet not in frame:
+            raise ReportError(f"{source}: {unknown('column', facet, map(str, frame.columns))}")
+    words = "{} tasks" if facet == "num_tasks" else "{}"
+    return {
+        source: {words.format(v): part for v, part in frame.groupby(facet, sort=False)}
+        for source, frame in frames.items()
+    }
 
 
 def grid(
@@ -67,7 +95,9 @@ def grid(
             for source in panels
             for start in range(0, len(keys), MAX_COLUMNS)
         ]
-    columns = len(rows[0])
+    # A source may lack all keys of a row.
+    rows = [row for row in rows if any(panels[s].get(key) is not None for s, key in row)]
+    columns = max(map(len, rows))
     tall = height if callable(height) else lambda _: height
     heights = [
         max(tall(f) for s, key in row if (f := panels[s].get(key)) is not None) for row in rows

@@ -7,7 +7,7 @@ A row that is missing, or not the only one, fails the build with file and line.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +16,7 @@ import pandas as pd
 
 from mergebook import paths
 from mergebook.errors import ReportError, unknown
+from mergebook.registry import get_method
 from mergebook.report.numbers import Number
 from mergebook.report.reported import reported
 
@@ -171,5 +172,56 @@ class Reported:
         return Number(value / 100 if metric.endswith("_percent") else value, form, digits)
 
 
+RUNS = {"full": Run("full"), "real": Run("real14"), "here": Run()}
+
+
+def table(
+    name: str,
+    column: str,
+    *,
+    methods: Iterable[str],
+    columns: Mapping[str, Mapping[str, object]],
+    form: str = "cell",
+    mean: Iterable[str] = (),
+    over: str = "",
+    label: str = "Method",
+) -> str:
+    """Return a table of queries in Markdown: a row for each method, a column for each setting.
+
+    Parameters
+    ----------
+    name, column, mean, form
+        As `table`, `column`, `mean` and `form` of :class:`Run`.
+    methods : iterable of str
+        The rows, linked to the methods' pages.
+    columns : mapping of str to mapping
+        Heading -> name of the run as ``run``, and the conditions of its rows.
+    over : str, optional
+        Method by whose number each number is divided.
+    label : str, default "Method"
+        Heading of the rows.
+
+    Raises
+    ------
+    ReportError
+        As :class:`Run`; also if a run is unknown.
+    """
+    lines = [f"| {label} | {' | '.join(map(str, columns))} |", "| --- " * (len(columns) + 1) + "|"]
+    for method in methods:
+        cells = []
+        for conditions in columns.values():
+            row = {"method": method, **conditions}
+            which = row.pop("run", "")
+            if which not in RUNS:
+                raise ReportError(unknown("run", which, RUNS))
+            number = RUNS[which](name, column, form, mean=mean, **row)
+            if over:
+                number = number / RUNS[which](name, column, mean=mean, **row | {"method": over})
+            cells.append(str(number))
+        title = f"[{get_method(method).title}](/executed/methods/{method})"
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 # The names that pages use.
-QUERIES = {"full": Run("full"), "real": Run("real14"), "here": Run(), "reported": Reported()}
+QUERIES = {**RUNS, "reported": Reported()}

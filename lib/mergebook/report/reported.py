@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from zlib import crc32
 
@@ -123,6 +124,32 @@ def reported_main_table(
             "storage_bound": bounds["storage_gigabit"],
         }
     ).loc[frame["method"].unique()]
+
+
+def reported_results(
+    backbone: str = "ViT-B-32", table: str = "tall_masks_main", sizes: Iterable[int] | None = None
+) -> pd.DataFrame:
+    """Return a paper's main table for one backbone, as tidy as our own results.
+
+    Parameters
+    ----------
+    backbone, table : str
+        See :func:`reported_main_table`.
+    sizes : iterable of int, optional
+        Numbers of tasks; all that the table has by default.
+
+    Returns
+    -------
+    DataFrame
+        ``num_tasks``, ``method``, ``accuracy``, ``normalised`` (fractions), ``storage_gigabit``.
+    """
+    known = reported_sizes(backbone, table)
+    frames = [
+        reported_main_table(backbone, size, table).reset_index().assign(num_tasks=size)
+        for size in known
+        if sizes is None or size in sizes
+    ]
+    return pd.concat(frames, ignore_index=True)
 
 
 def reported_estimate(table: str, *, draws: int = 1000, **where: object) -> Estimate:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from html import escape
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 
 import pandas as pd
 from IPython.display import HTML
+from markupsafe import Markup, escape
 
 from mergebook.errors import ReportError, unknown
 from mergebook.registry import get_method
+from mergebook.report.numbers import EMPTY, between, shown
 from mergebook.report.reported import reported_main_table, reported_sizes
+from mergebook.report.style import task_title, title_of
 
 RESULT_COLUMNS = (
     "scale",
@@ -24,9 +27,14 @@ RESULT_COLUMNS = (
     "normalised",
     "storage_gigabit",
 )
-NOT_YET_RUN = "not yet run"
-NOT_REPORTED = "not reported"
-EMPTY = "—"
+# Headings of the metrics of `data/reported`.
+METRICS = {
+    "accuracy_percent": "Accuracy, %",
+    "normalised_accuracy_percent": "Normalised, %",
+    "normalised_validation_accuracy_percent": "Normalised validation accuracy, %",
+    "storage_gigabit": "Storage, gigabits",
+    "active_entries_percent": "Active, % of all stored weights",
+}
 PAPER_NAMES = {"ViT-B-32": "ViT-B/32", "ViT-B-16": "ViT-B/16", "ViT-L-14": "ViT-L/14"}
 # The backbone of the papers that a mini backbone stands for.
 COUNTERPARTS = {"mini-small": "ViT-B-32", "mini-large": "ViT-L-14"}
@@ -92,10 +100,6 @@ def with_relative_storage(means: pd.DataFrame) -> pd.DataFrame:
     return means.assign(relative_storage=means["storage_gigabit"] / reference)
 
 
-def _percent(value: float) -> str:
-    return EMPTY if pd.isna(value) else f"{100 * value:.1f}"
-
-
 def _storage(gigabit: float) -> str:
     if pd.isna(gigabit):
         return EMPTY
@@ -108,10 +112,10 @@ def _columns(part: pd.DataFrame, methods: list[str], bounds: pd.Series | None = 
     if bounds is not None:
         signs = [">" if b == ">" else "" for b in bounds.reindex(methods)]
     storage = map(_storage, part["storage_gigabit"])
-    relative = map(_percent, part["relative_storage"])
+    relative = map(partial(shown, form="cell"), part["relative_storage"])
     return {
-        "Accuracy, %": list(map(_percent, part["accuracy"])),
-        "Normalised, %": list(map(_percent, part["normalised"])),
+        "Accuracy, %": list(map(partial(shown, form="cell"), part["accuracy"])),
+        "Normalised, %": list(map(partial(shown, form="cell"), part["normalised"])),
         "Storage": [sign + text for sign, text in zip(signs, storage, strict=True)],
         "Storage, % of experts": [s + text for s, text in zip(signs, relative, strict=True)],
     }
@@ -145,9 +149,8 @@ def side_by_side(
     -------
     DataFrame
         Texts ready to be shown by `html_table`: one row per method, columns in the three groups
-        reported, measured at mini scale, measured at paper scale. The first says "not reported"
-        for a size that the paper's table lacks; the last is filled only from results with
-        ``scale == "paper"``, else it says "not yet run".
+        reported, measured at mini scale, measured at paper scale. The first is left out for a size
+        that the paper's table lacks, the last unless there are results with ``scale == "paper"``.
 
     Raises
     ------
@@ -169,37 +172,152 @@ def side_by_side(
     full = summarise(results, scale="paper", backbone=reported_backbone, num_tasks=num_tasks)
     methods = [*paper.index, *(m for m in mini.index if m not in paper.index)]
     paper_name = PAPER_NAMES.get(reported_backbone, reported_backbone)
-    groups = {
-        f"Reported (paper, {paper_name})": (
-            _columns(paper, methods, paper["storage_bound"])
-            if printed
-            else {"Accuracy, %": [NOT_REPORTED] * len(methods)}
-        ),
-        f"Measured (mini scale, {backbone})": _columns(mini, methods),
-        f"Measured (paper scale, {paper_name})": (
-            {"Accuracy, %": [NOT_YET_RUN] * len(methods)} if full.empty else _columns(full, methods)
-        ),
-    }
+    groups = {}
+    if printed:
+        bounds = paper["storage_bound"]
+        groups[f"Reported (paper, {paper_name})"] = _columns(paper, methods, bounds)
+    groups[f"Measured (mini scale, {backbone})"] = _columns(mini, methods)
+    if not full.empty:
+        groups[f"Measured (paper scale, {paper_name})"] = _columns(full, methods)
     return pd.DataFrame(
         {(group, name): texts for group, part in groups.items() for name, texts in part.items()},
         index=pd.Index([get_method(m).title for m in methods], name="Method"),
     )
 
 
-def folded(title: str, tables: Iterable[HTML]) -> HTML:
-    """Fold tables away under a title that opens them.
+def main_tables(results: pd.DataFrame, *, table: str = "tall_masks_main") -> dict:
+    """Return the tables of :func:`side_by_side` for each backbone and size of some results.
+
+    Returns
+    -------
+    dict of str to DataFrame
+        By titles such as ``"mini-small, 8 tasks"``.
+    """
+    groups = results.groupby(["backbone", "num_tasks"], sort=False)
+    return {
+        f"{backbone}, {size} tasks": side_by_side(
+            part, backbone=backbone, num_tasks=size, table=table
+        )
+        for (backbone, size), part in groups
+    }
+
+
+def _titled(values: Iterable[object], name: object) -> list[str]:
+    """Labels of rows or columns: methods by their titles, numbers of tasks with the word."""
+    if name == "num_tasks":
+        return [f"{each} tasks" for each in values]
+    if name == "metric":
+        return [METRICS.get(str(each), str(each)) for each in values]
+    if name == "backbone":
+        return [PAPER_NAMES.get(str(each), str(each)) for each in values]
+    if name == "task":
+        return [task_title(each) for each in values]
+    return [title_of(each) if name == "method" else str(each) for each in values]
+
+
+def grid(
+    frame: pd.DataFrame,
+    *,
+    rows: str,
+    columns: str | Sequence[str],
+    value: str,
+    form: str = "cell",
+    label: str | None = None,
+) -> pd.DataFrame:
+    """Arrange one column of a tidy table as texts: rows down, columns across.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Where several rows fall into one cell, their mean is shown.
+    rows : str
+        Column whose values become the rows, in order of appearance.
+    columns : str or sequence of str
+        Column(s) whose values become the columns; all but the last group them.
+    value : str
+        Column to show.
+    form : str, default "cell"
+        See :func:`mergebook.report.numbers.shown`.
+    label : str, optional
+        Heading of the rows; `rows` with a capital by default.
+    """
+    names = [columns] if isinstance(columns, str) else list(columns)
+    table = frame.pivot_table(index=rows, columns=names, values=value, sort=False)
+    texts = table.map(partial(shown, form=form))
+    levels = [_titled(table.columns.get_level_values(name), name) for name in names]
+    groups = [", ".join(above) for above in zip(*levels[:-1], strict=True)]
+    texts.columns = pd.MultiIndex.from_arrays([groups, levels[-1]]) if groups else levels[0]
+    texts.index = pd.Index(_titled(table.index, rows), name=label or rows.capitalize())
+    return texts
+
+
+def listing(
+    frame: pd.DataFrame,
+    columns: Mapping[str, tuple[str, str]],
+    *,
+    index: str = "method",
+    label: str | None = None,
+) -> pd.DataFrame:
+    """Show some columns of a tidy table as texts, a row for each of its rows.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    columns : mapping of str to (str, str)
+        Heading -> column and form. Where the table has ``<column>_low`` and ``<column>_high``, the
+        interval follows.
+    index : str, default "method"
+        Column of the row labels; methods are shown by their titles.
+    label : str, optional
+        Heading of the rows; `index` with a capital by default.
+    """
+    texts = {}
+    for heading, (column, form) in columns.items():
+        cells = [v if isinstance(v, str) else shown(v, form) for v in frame[column]]
+        if f"{column}_low" in frame:
+            bounds = zip(frame[f"{column}_low"], frame[f"{column}_high"], strict=True)
+            known = [EMPTY not in cell for cell in cells]
+            pairs = zip(cells, bounds, known, strict=True)
+            cells = [f"{c} ({between(*b, form)})" if k else c for c, b, k in pairs]
+        texts[heading] = cells
+    names = _titled(frame[index], index)
+    return pd.DataFrame(texts, index=pd.Index(names, name=label or index.capitalize()))
+
+
+def by_source(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Set tables of texts side by side under the names of their sources.
+
+    Parameters
+    ----------
+    tables : mapping of str to DataFrame
+        Source -> texts with one level of columns; rows that one of them lacks are dashes there.
+    """
+    joined = pd.concat(tables, axis=1)
+    return joined.fillna(EMPTY)
+
+
+def folded(title: str, pieces: Iterable[HTML], *, unfolded: bool = False) -> HTML:
+    """Fold tables and figures away under a title that opens them.
 
     Parameters
     ----------
     title : str
         Shown in any case.
-    tables : iterable of IPython.display.HTML
-        What `html_table` returns.
+    pieces : iterable of IPython.display.HTML
+        What `html_table` and `show` return.
+    unfolded : bool, default False
+        Whether they are shown at first.
     """
-    inner = "\n".join(table.data for table in tables)
+    inner = "\n".join(piece.data for piece in pieces)
     return HTML(
-        f'<details class="mergebook"><summary>{escape(title)}</summary>\n{inner}\n</details>'
+        f'<details class="mergebook"{" open" * unfolded}><summary>{escape(title)}</summary>\n'
+        f"{inner}\n</details>"
     )
+
+
+def _content(value: object) -> Markup:
+    """A cell's content: text, unless it is markup already."""
+    return escape(value if isinstance(value, str) else str(value))
 
 
 def html_table(
@@ -218,7 +336,8 @@ def html_table(
     Parameters
     ----------
     frame : DataFrame
-        Texts; the columns may have one level or two (group, column).
+        Texts, or :class:`markupsafe.Markup` (in columns of type object); the columns may have one
+        level or two (group, column).
     caption : str
         What the table shows; also its accessible name.
     words : bool
@@ -253,7 +372,7 @@ def html_table(
     head += f"<tr>{''.join(cells)}</tr>"
     body = ""
     for label, row in zip(frame.index, frame.itertuples(index=False, name=None), strict=True):
-        cells = [f"<td{s}>{escape(str(v))}</td>" for v, s in zip(row, start, strict=True)]
+        cells = [f"<td{s}>{_content(v)}</td>" for v, s in zip(row, start, strict=True)]
         name, address = escape(str(label)), (links or {}).get(str(label))
         name = f'<a href="{escape(address)}">{name}</a>' if address else name
         body += f'<tr><th scope="row">{name}</th>{"".join(cells)}</tr>\n'

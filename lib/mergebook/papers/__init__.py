@@ -1,0 +1,1 @@
+"""What belongs to one paper: a module each, with the paper's claims as functions."""

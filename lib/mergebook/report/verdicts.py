@@ -1,0 +1,348 @@
+"""Verdicts on claims: the table that a reader understands at a glance, and its figure."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterable, Mapping
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from IPython.display import HTML
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
+
+from mergebook.errors import ReportError
+from mergebook.papers.claims import (
+    FAILS,
+    HOLDS,
+    INCONCLUSIVE,
+    NOT_TESTABLE,
+    Chapter,
+    Claim,
+    Judgement,
+    load_claims,
+)
+from mergebook.report.measured import committed
+from mergebook.report.numbers import EMPTY, MINUS, between, shown
+from mergebook.report.style import BLACK, BLUE, GREY, VERMILION, book_style
+from mergebook.report.tables import folded, html_table
+
+PRINTED = "Paper prints"
+HERE = "Your rerun"
+COLUMNS = ("measured", "measured_low", "measured_high", "relation", "claimed", "form",
+           "estimate", "low", "high", "verdict", "what")  # fmt: skip
+# Class in the style sheet, and a sign that is told apart without colour.
+LOOKS = {
+    HOLDS: ("holds", "✓"),
+    FAILS: ("fails", "✗"),
+    INCONCLUSIVE: ("inconclusive", "≈"),
+    NOT_TESTABLE: ("untestable", EMPTY),
+}
+REACH = 10.0  # points to either side of the claimed value that the figure shows
+Rows = Mapping[str, pd.DataFrame]
+
+
+def judgement_rows(judgements: Iterable[Judgement], **where: object) -> pd.DataFrame:
+    """Judgements as data, to be written to the results.
+
+    Parameters
+    ----------
+    judgements : iterable of Judgement
+        One per claim.
+    **where : object
+        What was measured, e.g. the backbone and the seed: a column for each.
+
+    Returns
+    -------
+    DataFrame
+        One row per claim: ``key``, ``statement``, ``source``, what was measured and claimed,
+        how far it is on the claimed side (``estimate``, ``low``, ``high``; fractions), the
+        verdict, ``what`` decided it, and those of `where`.
+    """
+    return pd.DataFrame(
+        [
+            {
+                "key": each.claim.key,
+                "statement": each.claim.statement,
+                "source": each.claim.source,
+                **{column: getattr(each, column) for column in COLUMNS},
+                **where,
+            }
+            for each in judgements
+        ]
+    )
+
+
+def badge(verdict: str) -> Markup:
+    """Return a verdict as word, icon and colour."""
+    kind, icon = LOOKS[verdict]
+    return Markup('<span class="verdict verdict-{}">{} {}</span>').format(kind, icon, verdict)
+
+
+def _whole(value: float) -> int:
+    """Digits that a claimed value needs."""
+    return 0 if math.isclose(100 * value, round(100 * value), abs_tol=1e-9) else 1
+
+
+def limit(row: pd.Series | Judgement) -> str:
+    """Return what is claimed as text, such as ``"> 99 %"``."""
+    if math.isnan(row.claimed):
+        return EMPTY
+    return f"{row.relation} {shown(row.claimed, row.form, _whole(row.claimed))}"
+
+
+def value(row: pd.Series | Judgement) -> str:
+    """Return what was measured as text; a difference has its sign."""
+    form = "signed points" if row.form == "points" else row.form
+    return shown(row.measured, form)
+
+
+def _interval(row: pd.Series | Judgement) -> str:
+    return between(row.measured_low, row.measured_high)
+
+
+def cell(row: pd.Series | Judgement, claimed: str = "", interval: bool = True) -> Markup:
+    """Return one source's answer to a claim: the value, its interval, the verdict, what decided it.
+
+    Parameters
+    ----------
+    row : Series or Judgement
+    claimed : str
+        What the row of the table says is claimed; said again where another part decides.
+    interval : bool
+        Whether to show the interval.
+    """
+    if row.verdict == NOT_TESTABLE:
+        return Markup("{}<br><small>{}</small>").format(badge(row.verdict), row.what)
+    numbers = Markup("<b>{}</b>").format(value(row))
+    if interval:
+        numbers += Markup(" <small>({})</small>").format(_interval(row))
+    own = f" (claimed {limit(row)})" if claimed and limit(row) != claimed else ""
+    return Markup("{}<br>{}<br><small>{}{}</small>").format(
+        numbers, badge(row.verdict), row.what, own
+    )
+
+
+def _others(rows: pd.DataFrame) -> Markup:
+    """What other sets of experts and the other encoder say, in a few words."""
+    first, notes = rows.iloc[0], []
+    for backbone, part in rows.groupby("backbone", sort=False):
+        testable = part[part["verdict"] != NOT_TESTABLE]
+        if backbone == first["backbone"] and len(testable) > 1:
+            same = int((testable["verdict"] == first["verdict"]).sum())
+            notes.append(f"{same} of {len(testable)} sets of experts")
+        elif backbone != first["backbone"]:
+            notes.append(f"{backbone}: {' / '.join(part['verdict'].unique())}")
+    return Markup("<br><small>{}</small>").format("; ".join(notes)) if notes else Markup("")
+
+
+def sources(notebooks: Iterable[str]) -> dict[str, pd.DataFrame]:
+    """Return the verdicts of the committed runs of some notebooks, by the title of the run."""
+    found: dict[str, list[pd.DataFrame]] = {}
+    for notebook in notebooks:
+        for title, frame in committed(notebook, "claims").items():
+            found.setdefault(title, []).append(frame)
+    return {title: pd.concat(frames, ignore_index=True) for title, frames in found.items()}
+
+
+def verdict_table(
+    claims: Iterable[Claim],
+    printed: Mapping[str, Judgement],
+    runs: Rows,
+    *,
+    caption: str,
+    links: Mapping[str, str] | None = None,
+) -> HTML:
+    """Table of claims: what is claimed, and what the paper prints and each run finds.
+
+    Parameters
+    ----------
+    claims : iterable of Claim
+    printed : mapping of str to Judgement
+        The claims on the paper's own numbers, by key.
+    runs : mapping of str to DataFrame
+        Title -> rows of :func:`judgement_rows`. Of several sets of experts the first is shown,
+        the others are counted.
+    caption : str
+    links : mapping of str to str, optional
+        Statement -> address.
+
+    Raises
+    ------
+    ReportError
+        If there is no claim.
+    """
+    table = {}
+    for claim in claims:
+        found = {title: frame[frame["key"] == claim.key] for title, frame in runs.items()}
+        rows = [printed.get(claim.key), *(f.iloc[0] for f in found.values() if len(f))]
+        claimed = next((limit(row) for row in rows if row is not None and limit(row) != EMPTY), "")
+        line = {"Claimed": claimed or EMPTY}
+        if printed:
+            own = printed.get(claim.key)
+            line[PRINTED] = cell(own, claimed, interval=False) if own else EMPTY
+        for title, part in found.items():
+            if claim.untested:
+                reason = Markup("<br><small>{}</small>").format(claim.untested)
+                line[title] = badge(NOT_TESTABLE) + reason
+            elif part.empty:
+                line[title] = Markup("<small>{}</small>").format("not part of this run")
+            else:
+                line[title] = cell(part.iloc[0], claimed) + _others(part)
+        where = Markup("<small>{}</small>").format(claim.source)
+        table[claim.statement] = {**line, "Where": where}
+    if not table:
+        raise ReportError("no claim to show")
+    frame = pd.DataFrame(table, dtype=object).T.rename_axis("Claim")
+    return html_table(frame, caption=caption, words=True, links=links)
+
+
+def formula(claim: Claim) -> Markup:
+    """Return a claim's function as highlighted code."""
+    source = inspect.getsource(claim.formula)
+    body = source[source.index("def ") :]
+    style = HtmlFormatter(nowrap=True)
+    code = Markup(highlight(body, PythonLexer(), style))  # the formatter escapes
+    return Markup('<div class="highlight"><pre>{}</pre></div>').format(code)
+
+
+def comparisons(judgements: Iterable[Judgement], title: str, *, reading: bool = False) -> HTML:
+    """Fold away every comparison behind some verdicts, with the formula of each claim.
+
+    Parameters
+    ----------
+    judgements : iterable of Judgement
+    title : str
+        Of what unfolds.
+    reading : bool, default False
+        Whether the intervals are errors of reading printed numbers, not 95 % intervals.
+    """
+    heading = "Can be read as" if reading else "95 % interval"
+    pieces = []
+    for each in judgements:
+        pieces.append(HTML(Markup("<h4>{}</h4>").format(each.claim.statement)))
+        pieces.append(HTML(formula(each.claim)))
+        if each.verdict == NOT_TESTABLE:
+            pieces.append(HTML(Markup("<p>{}: {}</p>").format(badge(each.verdict), each.what)))
+            continue
+        rows = {
+            part.what: {
+                "Claimed": limit(part),
+                "Measured" if not reading else "Printed": value(part),
+                heading: _interval(part),
+                "Verdict": badge(part.verdict),
+            }
+            for part in each.parts
+        }
+        frame = pd.DataFrame(rows, dtype=object).T.rename_axis("Compared")
+        pieces.append(html_table(frame, caption=each.claim.statement, words=True))
+    return folded(title, pieces)
+
+
+def printed_table(judgements: Iterable[Judgement], *, caption: str) -> HTML:
+    """Table of verdicts on a paper's own numbers, each by its deciding comparison."""
+    rows = {
+        each.claim.statement: {
+            "Claimed": limit(each),
+            PRINTED: cell(each, limit(each), interval=False),
+            "Where": Markup("<small>{}</small>").format(each.claim.source),
+        }
+        for each in judgements
+    }
+    frame = pd.DataFrame(rows, dtype=object).T.rename_axis("Claim")
+    return html_table(frame, caption=caption, words=True)
+
+
+def chapter_table(chapter: Chapter) -> HTML:
+    """Table of all of a chapter's claims: the paper's numbers, and the committed runs."""
+    pages = sorted({claim.notebook for claim in chapter.values() if claim.notebook})
+    own = f"{chapter.name}/reported_numbers"
+    links = {
+        claim.statement: f"../../executed/{claim.notebook or own}.html"
+        for claim in chapter.values()
+    }
+    printed = {judgement.claim.key: judgement for judgement in chapter.judge_printed()}
+    return verdict_table(
+        chapter.values(), printed, sources(pages), caption="Claims and verdicts", links=links
+    )
+
+
+@book_style()
+def strip_figure(chapter: Chapter) -> Figure:
+    """Draw a strip per claim: how far the deciding number is on the claimed side, by source.
+
+    Parameters
+    ----------
+    chapter : Chapter
+
+    Returns
+    -------
+    Figure
+        One axis in percentage points with a line at the claimed value; to its right the claim is
+        met. Dots with intervals: the paper's own numbers, and each committed run. What lies
+        outside of the axis is drawn at its end as a triangle.
+    """
+    runs = sources(sorted({claim.notebook for claim in chapter.values() if claim.notebook}))
+    printed = {judgement.claim.key: judgement for judgement in chapter.judge_printed()}
+    names = list(chapter)
+    fig, ax = plt.subplots(figsize=(9.5, 0.62 * len(names) + 1.4), layout="constrained")
+    looks = {
+        PRINTED: (BLACK, "D"),
+        **dict(zip(runs, ((BLUE, "o"), (VERMILION, "s")), strict=False)),
+    }
+    for y, key in enumerate(names):
+        rows = {PRINTED: printed.get(key)}
+        for title, frame in runs.items():
+            part = frame[(frame["key"] == key) & frame["estimate"].notna()]
+            rows[title] = part.iloc[0] if len(part) else None
+        for step, (title, row) in enumerate(rows.items()):
+            if row is None:
+                continue
+            colour, marker = looks[title]
+            at = y + 0.22 * (step - (len(rows) - 1) / 2)
+            points = [min(max(100 * x, -REACH), REACH) for x in (row.low, row.estimate, row.high)]
+            outside = abs(100 * row.estimate) > REACH
+            ax.plot([points[0], points[2]], [at, at], c=colour, lw=2, alpha=0.6)
+            shape = (">" if row.estimate > 0 else "<") if outside else marker
+            ax.plot(points[1], at, shape, c=colour, ms=7, label=title if y == 0 else None)
+    ax.axvline(0, color=GREY, lw=1.6)
+    ax.axhspan(-1, -0.5, color="white")
+    ax.set(xlim=(-1.06 * REACH, 1.06 * REACH), ylim=(len(names) - 0.5, -0.5))
+    ax.set_yticks(range(len(names)), [_wrapped(chapter[key].statement) for key in names])
+    for y in range(1, len(names)):
+        ax.axhline(y - 0.5, color="#E4E4E4", lw=0.8)
+    ax.grid(axis="y", visible=False)
+    ticks = [-10, -5, 0, 5, 10]
+    labels = [str(t).replace("-", MINUS) if t else "claimed\nvalue" for t in ticks]
+    ax.set_xticks(ticks, labels)
+    ax.set_xlabel("Percentage points on the claimed side (right: claim met)")
+    handles, titles = ax.get_legend_handles_labels()
+    fig.legend(handles, titles, loc="outside upper center", ncols=len(titles))
+    return fig
+
+
+def _wrapped(text: str, width: int = 52) -> str:
+    lines, line = [], ""
+    for word in text.split():
+        if len(line) + len(word) >= width:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}".strip()
+    return "\n".join([*lines, line])
+
+
+def chapter_verdicts(name: str) -> tuple[str, Figure]:
+    """Return the table of a chapter's verdicts as HTML, and its figure.
+
+    Parameters
+    ----------
+    name : str
+        Of the chapter.
+    """
+    chapter = load_claims(name)
+    return chapter_table(chapter).data, strip_figure(chapter)

@@ -1,0 +1,110 @@
+"""The table of verdicts and its figure: every source in its column, nothing hidden."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mergebook.errors import ReportError
+from mergebook.papers.claims import Chapter, Numbers, above, load_claims
+from mergebook.report import chapter_verdicts, comparisons, judgement_rows
+from mergebook.report.verdicts import LOOKS, badge, limit, value, verdict_table
+from mergebook.uncertainty import Estimate, exact
+
+CHAPTER = Chapter("letters", paper="someone2024", authors="Someone 2024")
+
+
+@CHAPTER.claim("A is above 99 %", where="table 1", page="one")
+def level(n):
+    yield above(0.99, n.level, "level of A")
+
+
+@CHAPTER.claim("A gains", where="table 2", page="one", needs="more")
+def gain(n):
+    if n.gain is not None:
+        yield above(0, n.gain, "gain of A <b>", "points")
+
+
+@CHAPTER.claim("Words, too", where="table 3", untested="needs words")
+def words(n):
+    yield from ()
+
+
+def judged(centre, shift=None):
+    draws = np.linspace(centre - 0.002, centre + 0.002, 401)
+    numbers = Numbers((), level=Estimate(centre, draws), gain=shift)
+    return [claim.judge(numbers) for claim in CHAPTER.of_page("letters/one")]
+
+
+def rows(centre, backbone="small", seed=0, shift=None):
+    return judgement_rows(judged(centre, shift), backbone=backbone, seed=seed)
+
+
+def table(**runs):
+    return verdict_table(CHAPTER.values(), {}, runs, caption="Claims").data
+
+
+def test_rows_say_what_was_measured_and_claimed():
+    row = rows(0.984).iloc[0]
+    assert (row["measured"], row["claimed"], row["relation"]) == (0.984, 0.99, ">")
+    assert row["estimate"] == pytest.approx(-0.006)
+    assert (row["verdict"], row["what"], row["seed"]) == ("does not hold", "level of A", 0)
+    assert np.isnan(rows(0.984).iloc[1]["measured"])
+
+
+def test_a_cell_has_value_interval_verdict_and_what_decided():
+    html = table(Full=rows(0.984, shift=exact(0.007)))
+    assert "98.4" in html and "98.2 to 98.6" in html
+    assert "✗ does not hold" in html and "✓ holds" in html
+    assert "+0.7 points" in html and "&gt; 99" in html
+    assert "gain of A &lt;b&gt;" in html, "what was measured is text, not markup"
+    assert html.count("needs words") == 1
+
+
+def test_other_sets_are_counted_and_other_encoders_named():
+    sets = pd.concat([rows(0.984), rows(0.983, seed=1), rows(0.999, seed=2), rows(0.9995, "large")])
+    html = table(Full=sets)
+    assert "2 of 3 sets of experts" in html
+    assert "large: holds" in html
+
+
+def test_every_source_has_its_column():
+    html = table(One=rows(0.984), Two=rows(0.999).iloc[:1])
+    heads = re.findall(r'<th scope="col">([^<]*)</th>', html)
+    assert heads == ["Claim", "Claimed", "One", "Two", "Where"]
+    assert "not part of this run" in html, "a run may be older than a claim"
+    with pytest.raises(ReportError, match="no claim"):
+        verdict_table([], {}, {}, caption="Claims")
+
+
+@pytest.mark.parametrize("word", LOOKS)
+def test_a_verdict_is_told_without_colour(word):
+    assert word in badge(word)
+    assert len({icon for _, icon in LOOKS.values()}) == len(LOOKS)
+
+
+def test_limits_and_values_are_text():
+    first, second = judged(0.984, exact(-0.0001))
+    assert (limit(first), limit(second)) == ("> 99\N{NARROW NO-BREAK SPACE}%", "> 0 points")
+    assert value(second) == "0.0 points"
+
+
+def test_formulas_and_all_parts_unfold():
+    html = comparisons(judged(0.984), "All").data
+    assert "level of A" in html and "95 % interval" in html
+    assert re.sub("<[^>]*>", "", html).count("yield above(0.99") == 1
+    assert "needs more" in html
+    read = comparisons(judged(0.984), "All", reading=True).data
+    assert "95 %" not in read and "Can be read as" in read
+
+
+def test_a_chapters_verdicts_cover_all_its_claims():
+    html, figure = chapter_verdicts("tall_masks")
+    chapter = load_claims("tall_masks")
+    text = html.replace("&#39;", "'")
+    for claim in chapter.values():
+        assert claim.statement in text, claim.key
+    labels = [tick.get_text().replace("\n", " ") for tick in figure.axes[0].get_yticklabels()]
+    assert labels == [claim.statement for claim in chapter.values()]
+    assert len(figure.axes[0].get_lines()) > 2 * len(chapter)
