@@ -1,6 +1,7 @@
 """The table of verdicts and its figure: every source in its column, nothing hidden."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -56,7 +57,8 @@ def test_rows_say_what_was_measured_and_claimed():
 def test_a_cell_has_value_interval_verdict_and_what_decided():
     html = table(Full=rows(0.984, shift=exact(0.007)))
     assert "98.4" in html and "98.2 to 98.6" in html
-    assert "✗ does not hold" in html and "✓ holds" in html
+    assert 'class="verdict-fails">does not hold<' in html
+    assert 'class="verdict-holds">holds<' in html
     assert "+0.7 points" in html and "&gt; 99" in html
     assert "gain of A &lt;b&gt;" in html, "what was measured is text, not markup"
     assert html.count("needs words") == 1
@@ -72,7 +74,7 @@ def test_other_sets_are_counted_and_other_encoders_named():
 def test_every_source_has_its_column():
     html = table(One=rows(0.984), Two=rows(0.999).iloc[:1])
     heads = re.findall(r'<th scope="col">([^<]*)</th>', html)
-    assert heads == ["Claim", "Claimed", "One", "Two", "Where"]
+    assert heads == ["Claim", "Claimed", "One", "Two"]
     assert "not part of this run" in html, "a run may be older than a claim"
     with pytest.raises(ReportError, match="no claim"):
         verdict_table([], {}, {}, caption="Claims")
@@ -80,8 +82,12 @@ def test_every_source_has_its_column():
 
 @pytest.mark.parametrize("word", LOOKS)
 def test_a_verdict_is_told_without_colour(word):
-    assert word in badge(word)
-    assert len({icon for _, icon in LOOKS.values()}) == len(LOOKS)
+    assert f">{word}<" in badge(word)
+    style = (Path(__file__).parents[2] / "book/_static/verdicts.css").read_text(encoding="utf-8")
+    marks = [
+        re.search(rf"\.{look}::before {{\s*content: \"(.)", style)[1] for look in LOOKS.values()
+    ]
+    assert len(set(marks)) == len(LOOKS)
 
 
 def test_limits_and_values_are_text():

@@ -62,7 +62,7 @@ def _run(options: argparse.Namespace) -> str:
             "the page needs the book's engine: pip install 'mergebook[dev]', or add --no-page"
         )
 
-    from mergebook.execution import RunFolder, execute, folder_of_run, slug
+    from mergebook.execution import RunFolder, environment, execute, folder_of_run, slug
 
     default = project_dir() / "runs" / notebook.name / slug(values)
     run = RunFolder(options.out or default, notebook)
@@ -71,7 +71,9 @@ def _run(options: argparse.Namespace) -> str:
     with folder_of_run(run.path):
         for experts in notebook.experts(values):
             fine_tune(str(values.get("suite", SUITE)), jobs=options.jobs, **experts)
-        execute(notebook, values, run.executed, run.results)
+        # A reader's own numbers come unfolded.
+        with environment(MERGEBOOK_RERUN="1"):
+            execute(notebook, values, run.executed, run.results)
     written = f"executed notebook: {run.executed}\nresults:           {run.tables}"
     if options.no_page:
         return written

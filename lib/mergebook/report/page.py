@@ -10,7 +10,7 @@ from IPython.display import HTML, display
 from matplotlib.figure import Figure
 
 from mergebook.errors import ReportError, unknown
-from mergebook.papers.claims import Judgement, Numbers, load_claims
+from mergebook.papers.claims import Numbers, load_claims
 from mergebook.report.embed import show
 from mergebook.report.measured import committed
 from mergebook.report.results import save_results
@@ -158,7 +158,7 @@ class Page:
         """Show one table that is arranged by :func:`mergebook.report.listing`."""
         display(html_table(listing(frame, columns, **layout), caption=caption))
 
-    def verdicts(self, numbers: Numbers) -> list[Judgement]:
+    def verdicts(self, numbers: Numbers) -> None:
         """Judge this page's claims on the numbers of this run; show and save the verdicts.
 
         The table has what the paper's own numbers and the committed runs say; folded below it are
@@ -168,11 +168,6 @@ class Page:
         ----------
         numbers : Numbers
             What the claims ask for, see the chapter's module in `mergebook.papers`.
-
-        Returns
-        -------
-        list of Judgement
-            One for each claim of the page.
         """
         chapter = load_claims(self.notebook.split("/")[0])
         judgements = [claim.judge(numbers) for claim in chapter.of_page(self.notebook)]
@@ -185,11 +180,10 @@ class Page:
         display(verdict_table(claims, printed, runs or mine, caption="Claims and verdicts"))
         again = [verdict_table(claims, {}, mine, caption=HERE)] if runs else []
         display(self._rerun([*again, details]))
-        return judgements
 
     def _rerun(self, pieces: list[HTML]) -> HTML:
         """What this run gives, folded unless a reader came for it."""
-        return folded(HERE, pieces, unfolded=bool(os.environ.get(RERUN)))
+        return folded(HERE, pieces, unfolded=bool(os.environ.get(RERUN)), kind="rerun")
 
 
 def _first_backbone(frame: pd.DataFrame) -> pd.DataFrame:

@@ -296,7 +296,7 @@ def by_source(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return joined.fillna(EMPTY)
 
 
-def folded(title: str, pieces: Iterable[HTML], *, unfolded: bool = False) -> HTML:
+def folded(title: str, pieces: Iterable[HTML], *, unfolded: bool = False, kind: str = "") -> HTML:
     """Fold tables and figures away under a title that opens them.
 
     Parameters
@@ -307,10 +307,13 @@ def folded(title: str, pieces: Iterable[HTML], *, unfolded: bool = False) -> HTM
         What `html_table` and `show` return.
     unfolded : bool, default False
         Whether they are shown at first.
+    kind : {"", "rerun"}
+        ``"rerun"`` for what a rerun gives, beside the committed numbers.
     """
     inner = "\n".join(piece.data for piece in pieces)
+    classes = f"mergebook {kind}".strip()
     return HTML(
-        f'<details class="mergebook"{" open" * unfolded}><summary>{escape(title)}</summary>\n'
+        f'<details class="{classes}"{" open" * unfolded}><summary>{escape(title)}</summary>\n'
         f"{inner}\n</details>"
     )
 

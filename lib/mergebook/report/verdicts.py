@@ -35,12 +35,12 @@ PRINTED = "Paper prints"
 HERE = "Your rerun"
 COLUMNS = ("measured", "measured_low", "measured_high", "relation", "claimed", "form",
            "estimate", "low", "high", "verdict", "what")  # fmt: skip
-# Class in the style sheet, and a sign that is told apart without colour.
+# Class in the style sheet, which adds a mark and an edge, and colours them.
 LOOKS = {
-    HOLDS: ("holds", "✓"),
-    FAILS: ("fails", "✗"),
-    INCONCLUSIVE: ("inconclusive", "≈"),
-    NOT_TESTABLE: ("untestable", EMPTY),
+    HOLDS: "verdict-holds",
+    FAILS: "verdict-fails",
+    INCONCLUSIVE: "verdict-inconclusive",
+    NOT_TESTABLE: "verdict-untestable",
 }
 REACH = 10.0  # points to either side of the claimed value that the figure shows
 Rows = Mapping[str, pd.DataFrame]
@@ -78,9 +78,8 @@ def judgement_rows(judgements: Iterable[Judgement], **where: object) -> pd.DataF
 
 
 def badge(verdict: str) -> Markup:
-    """Return a verdict as word, icon and colour."""
-    kind, icon = LOOKS[verdict]
-    return Markup('<span class="verdict verdict-{}">{} {}</span>').format(kind, icon, verdict)
+    """Return a verdict as a word with its look."""
+    return Markup('<span class="{}">{}</span>').format(LOOKS[verdict], verdict)
 
 
 def _whole(value: float) -> int:
@@ -181,7 +180,8 @@ def verdict_table(
         found = {title: frame[frame["key"] == claim.key] for title, frame in runs.items()}
         rows = [printed.get(claim.key), *(f.iloc[0] for f in found.values() if len(f))]
         claimed = next((limit(row) for row in rows if row is not None and limit(row) != EMPTY), "")
-        line = {"Claimed": claimed or EMPTY}
+        where = Markup("{}<br><small>{}</small>").format(claimed or EMPTY, claim.source)
+        line = {"Claimed": where}
         if printed:
             own = printed.get(claim.key)
             line[PRINTED] = cell(own, claimed, interval=False) if own else EMPTY
@@ -193,8 +193,7 @@ def verdict_table(
                 line[title] = Markup("<small>{}</small>").format("not part of this run")
             else:
                 line[title] = cell(part.iloc[0], claimed) + _others(part)
-        where = Markup("<small>{}</small>").format(claim.source)
-        table[claim.statement] = {**line, "Where": where}
+        table[claim.statement] = line
     if not table:
         raise ReportError("no claim to show")
     frame = pd.DataFrame(table, dtype=object).T.rename_axis("Claim")
@@ -247,9 +246,8 @@ def printed_table(judgements: Iterable[Judgement], *, caption: str) -> HTML:
     """Table of verdicts on a paper's own numbers, each by its deciding comparison."""
     rows = {
         each.claim.statement: {
-            "Claimed": limit(each),
+            "Claimed": Markup("{}<br><small>{}</small>").format(limit(each), each.claim.source),
             PRINTED: cell(each, limit(each), interval=False),
-            "Where": Markup("<small>{}</small>").format(each.claim.source),
         }
         for each in judgements
     }
