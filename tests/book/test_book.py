@@ -69,8 +69,16 @@ def test_the_book_has_its_pages(pages):
 @pytest.fixture(scope="module")
 def tour(pages, visit, browser):
     """Each page with what happened when it was opened, and its images' texts and states."""
+    hurry = "for (const image of document.images) image.loading = 'eager'"
+    complete = "return [...document.images].every((image) => image.complete)"
     images = "return [...document.images].map((i) => [i.alt, i.naturalWidth > 0, i.src])"
-    return {page: (visit(page), browser.execute_script(images)) for page in pages}
+    seen = {}
+    for page in pages:
+        opened = visit(page)
+        browser.execute_script(hurry)  # what a reader has not come to yet, too
+        WebDriverWait(browser, 20).until(lambda b: b.execute_script(complete))
+        seen[page] = opened, browser.execute_script(images)
+    return seen
 
 
 def test_pages_are_quiet(tour):
