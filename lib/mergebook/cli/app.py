@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Sequence
 from importlib.metadata import version
 
 from mergebook.cli import inspection, merging, methods, notebooks, process, training
 from mergebook.errors import MergebookError
 
+# How torch says it, which has no error of its own for the processor's memory.
+OUT_OF_MEMORY = re.compile(r"you tried to allocate \d+ bytes|[^.]*out of memory")
 GROUPS = (notebooks, methods, merging, inspection, training)  # in the order of the help
 
 
@@ -48,6 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(_where(error))
     except MemoryError:
         return _failed("not enough memory")
+    except RuntimeError as error:
+        if not OUT_OF_MEMORY.search(str(error)):
+            raise
+        return _failed(f"not enough memory ({OUT_OF_MEMORY.search(str(error))[0]})")
     except KeyboardInterrupt:
         process.complain("interrupted; what was finished is kept")
         return 130

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from mergebook.errors import CheckpointError
+from mergebook.errors import CheckpointError, MergebookError, shown
 from mergebook.merged import MergedModel, load_merged
 from mergebook.registry import list_methods
 from mergebook.weights import Checkpoint
@@ -52,8 +52,9 @@ def describe_file(path: str | os.PathLike[str], *, list_tensors: bool = False) -
 def _merged_lines(file: Checkpoint) -> list[str]:
     try:
         merged = load_merged(file.path)
-        storage = merged.storage()
-        recipe = dict(merged.recipe)
+        tasks, storage = ", ".join(merged.tasks), merged.storage()
+        size = math.ceil(storage.bits / 8)
+        recipe = {**merged.recipe}
         parameters, hashes = recipe.pop("parameters", {}), recipe.pop("sha256", {})
         lines = [f"  {name}: {_text(value)}" for name, value in recipe.items()]
         lines += [f"  {name} = {_text(value)}" for name, value in parameters.items()]
@@ -62,20 +63,22 @@ def _merged_lines(file: Checkpoint) -> list[str]:
             images = hashes.get("images", {})
             named |= {f"images of {task}": digest for task, digest in images.items()}
             lines += ["inputs, by SHA-256", *(f"  {key}: {value}" for key, value in named.items())]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except MergebookError:
+        raise
+    except Exception as error:  # a file may lie in more ways than can be listed
         raise CheckpointError(
-            f"{file.path} claims to be a merged model, but its metadata is damaged ({error!r})"
+            f"{file.path} claims to be a merged model, but its metadata is damaged ({shown(error)})"
         ) from error
     return [
         f"{file.path}: a merged model of kind {merged.kind!r}",
-        f"tasks: {', '.join(merged.tasks)}",
+        f"tasks: {tasks}",
         f"backbone: {merged.backbone or '(not named)'}",
         "recipe",
         *lines,
         f"sizes: {merged.sizes.num_trained:,} trained entries, {merged.sizes.num_frozen:,} frozen",
         f"storage: {storage.formula()}",
         *(f"  {part.name}: {part.count:,} of {part.bits} bits" for part in storage.parts),
-        f"  together: {math.ceil(storage.bits / 8):,} bytes",
+        f"  together: {size:,} bytes",
     ]
 
 

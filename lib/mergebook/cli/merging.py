@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergebook.cli.arguments import add_settings, pairs, whole
-from mergebook.errors import ParameterError
+from mergebook.errors import ParameterError, shown
 
 if TYPE_CHECKING:
     from mergebook.registry import Method
@@ -74,6 +74,8 @@ def add(commands: argparse._SubParsersAction) -> None:
 def _merge(options: argparse.Namespace) -> str:
     texts = pairs("--set", "NAME=VALUE", options.set)
     experts = pairs("--expert", "TASK=FILE", options.expert)
+    if options.backbone is not None and not options.backbone.isprintable():
+        raise ParameterError(f"--backbone: the name {shown(options.backbone)} cannot be printed")
 
     from tqdm import tqdm
 

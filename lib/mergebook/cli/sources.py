@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor
 
-from mergebook.errors import CheckpointError, ParameterError, unknown
+from mergebook.errors import CheckpointError, ParameterError, shown, unknown
 from mergebook.weights import Checkpoint
 
 DTYPES = {
@@ -159,7 +159,9 @@ def keep_of_base(patterns: Sequence[str], base: Source, experts: Sequence[Source
     for pattern in patterns:
         found = {key for key in base if fnmatchcase(key, pattern)}
         if not found:
-            raise ParameterError(f"--from-base: no tensor of {base.path} is called {pattern!r}")
+            raise ParameterError(
+                f"--from-base: no tensor of {base.path} is called {shown(pattern)}"
+            )
         kept |= found
     for expert in experts:
         expert.take_from(base, kept)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from mergebook.cli.arguments import add_jobs, whole
+from mergebook.errors import ParameterError, shown
 
 MANY = 10**6
 MAX_SEED = 2**63 - 1  # of torch's generator
@@ -59,6 +60,13 @@ def _experts(options: argparse.Namespace) -> str:
 
 
 def _pretrain(options: argparse.Namespace) -> str:
+    import torch
+
     from mergebook.training import pretrain
 
+    try:
+        torch.ones(1, device=options.device).item()
+    except Exception as error:  # before an hour's work; torch raises many kinds
+        problem = str(error).splitlines()[0]
+        raise ParameterError(f"--device {shown(options.device)}: {problem}") from error
     return str(pretrain(options.backbone, device=options.device))

@@ -184,7 +184,7 @@ def flex_switch(
     bits: Annotated[int, Range(1, 8)] = 1,
     drop: Annotated[float, Range(0, 0.99)] = 0.6,
     sparsity: Annotated[float, Range(0, 100)] = 0.2,
-    steps: Annotated[int, Range(0)] = 20,
+    steps: Annotated[int, Range(0, 1_000_000)] = 20,
     lr: Annotated[float, Range(0, 10)] = 0.05,
     batch_size: Annotated[int, Range(1)] = 32,
     seed: Annotated[int, Range(0)] = 0,

@@ -48,7 +48,7 @@ class Edit:
         The class token, which None stands for as well, or every token.
     """
 
-    rank: Annotated[int, Range(1), "Rank r."] = 1
+    rank: Annotated[int, Range(1, 4_096), "Rank r."] = 1
     biases: Annotated[
         Biases,
         'Whether "noreft" (also in the mini forms) has a bias in both maps, or one, which can do '

@@ -18,7 +18,7 @@ from mergebook.towers.tower import Tower
 from mergebook.weights import Experts
 
 Corrected = Annotated[Merge, "The static merge to correct."]
-CorrectionRank = Annotated[int, Range(1), "Rank r of a correction."]
+CorrectionRank = Annotated[int, Range(1, 4_096), "Rank r of a correction."]
 Training = Annotated[Learning, {"lr": Range(0)}]
 
 

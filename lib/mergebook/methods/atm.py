@@ -30,7 +30,7 @@ def atm(
     calibration: Calibration,
     *,
     start: Literal["base", "average"] = "base",
-    rounds: Annotated[int, Range(0), "Number of rounds."] = 20,
+    rounds: Annotated[int, Range(0, 1_000), "Number of rounds."] = 20,
     scale: Scale = 1.0,
     learning: Training = Learning(steps=3, lr=1e-3, optimizer="adamw"),
 ) -> SharedModel:

@@ -91,7 +91,7 @@ def awd(
     scale: Annotated[float, Range(0, 3)] = 0.3,
     penalty: Annotated[float, Range(0, 10)] = 0.1,
     lr: Annotated[float, Range(0, 1)] = 0.01,
-    steps: Annotated[int, Range(0)] = 300,
+    steps: Annotated[int, Range(0, 1_000_000)] = 300,
     scope: Scope = "model",
 ) -> Tensor:
     r"""Remove one redundant vector from all task vectors, so that they become orthogonal; add up.

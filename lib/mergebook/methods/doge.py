@@ -120,7 +120,7 @@ def doge(
     density: Annotated[float, Range(0, 1)] = 0.3,
     divisor: Annotated[int, Range(1)] = 6,
     lr: Annotated[float, Range(0, 0.1)] = 1e-4,
-    steps: Annotated[int, Range(0)] = 400,
+    steps: Annotated[int, Range(0, 1_000_000)] = 400,
 ) -> Tensor:
     r"""Modify all task vectors alike to close the gap to each expert, outside what they share.
 

@@ -116,7 +116,7 @@ def mats(
     state: dict[str, Tensor],
     *,
     objective: Objective = "covariance",
-    iterations: Annotated[int, Range(0)] = 100,
+    iterations: Annotated[int, Range(0, 1_000_000)] = 100,
     start: Start = "task_arithmetic",
     start_scale: Annotated[float, Range(0, 3)] = 0.3,
     num_images: Annotated[int, Range(1)] = 32,

@@ -72,7 +72,7 @@ class Method:
         """Whether an encoder must be told an image's task, see :class:`MergedModel`."""
         return self.gives.told
 
-    def check(self, **params: Any) -> dict[str, Any]:
+    def check(self, /, **params: Any) -> dict[str, Any]:
         """All parameters with defaults filled in, as plain Python objects.
 
         Raises

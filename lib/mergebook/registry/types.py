@@ -26,7 +26,7 @@ Arrangement = Annotated[
     Literal["fused", "split"], "Query, key and value as one stacked matrix or as three."
 ]
 
-Steps = Annotated[int, Range(0), "Steps of Adam."]
+Steps = Annotated[int, Range(0, 1_000_000), "Steps of Adam."]
 LearningRate = Annotated[float, Range(0, 1), "Learning rate of Adam."]
 BatchSize = Annotated[int, Range(1), "Images of each task per step."]
 Batches = Annotated[int, Range(1), "Batches of each task per step."]

@@ -70,7 +70,7 @@ def folder_suite(folder: str | Path) -> Suite:
         A folder or file that is missing or malformed, a setting that is unknown or of the wrong
         type. Names the file and the entry.
     """
-    folder = Path(folder).resolve()
+    folder = Path(os.path.realpath(folder))  # which a loop of links does not stop
     if not folder.is_dir():
         raise SuiteError(f"suite {str(folder)!r}: no such folder")
     path = folder / DESCRIPTION
