@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from mergebook.errors import CheckpointError
 from mergebook.weights.digest import Digest
+from mergebook.writing import whole
 
 # Names of the element types in a safetensors header.
 DTYPES = {
@@ -66,6 +66,12 @@ def refuse_unstorable(key: object, tensor: object, where: object) -> None:
             raise CheckpointError(f"{where}: tensor {key!r} {what}")
 
 
+class MissingTensor(CheckpointError, KeyError):
+    """A checkpoint is asked for a tensor that it does not have."""
+
+    __str__ = Exception.__str__  # not the quotation marks of a KeyError
+
+
 class Checkpoint(Mapping[str, Tensor]):
     """Lazy view of a safetensors file: a mapping from names to tensors.
 
@@ -91,16 +97,10 @@ class Checkpoint(Mapping[str, Tensor]):
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        self.path = Path(path)
-        if not self.path.exists():
-            raise CheckpointError(f"checkpoint not found: {self.path}")
-        if not self.path.is_file():
-            raise CheckpointError(f"not a checkpoint file: {self.path}")
-        if self.path.stat().st_size == 0:
-            raise CheckpointError(f"checkpoint is empty (0 bytes): {self.path}")
+        self.path = _readable(path)
         try:
             self._file = safe_open(self.path, framework="pt")
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, ValueError) as error:
             raise CheckpointError(
                 f"cannot read {self.path}: truncated, or not a safetensors file ({error})"
             ) from error
@@ -139,7 +139,7 @@ class Checkpoint(Mapping[str, Tensor]):
 
     def __getitem__(self, key: str) -> Tensor:
         if key not in self._header:
-            raise KeyError(f"{self.path} has no tensor {key!r}")
+            raise MissingTensor(f"{self.path} has no tensor {key!r}")
         tensor = self._file.get_tensor(key)
         if self._digest is not None:
             self._digest.feed(key, tensor)
@@ -160,6 +160,24 @@ class Checkpoint(Mapping[str, Tensor]):
     def __reduce__(self):
         # The open file cannot travel to another process; its path can.
         return Checkpoint, (self.path,)
+
+
+def _readable(path: str | os.PathLike[str]) -> Path:
+    """The path of a file that is there and not empty."""
+    if not isinstance(path, str | os.PathLike):
+        raise CheckpointError(f"a checkpoint is named by a path, got {type(path).__name__}")
+    path = Path(os.fsdecode(path))
+    try:
+        size = path.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointError(f"checkpoint not found: {path}") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot read {str(path)!r}: {error}") from error
+    if not path.is_file():
+        raise CheckpointError(f"not a checkpoint file: {path}")
+    if size == 0:
+        raise CheckpointError(f"checkpoint is empty (0 bytes): {path}")
+    return path
 
 
 def save_checkpoint(
@@ -186,25 +204,23 @@ def save_checkpoint(
     Raises
     ------
     CheckpointError
-        If there are no tensors, or the file cannot be written (for instance a full disk); the
-        target is then as it was before.
+        If there are no tensors, one that no file can hold (see :func:`refuse_unstorable`), or the
+        file cannot be written (for instance a full disk); the target is then as it was before.
     """
-    path = Path(path)
+    path, metadata = Path(path), dict(metadata or {})
     if not tensors:
         raise CheckpointError(f"cannot write {path}: there are no tensors")
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    for key, tensor in tensors.items():
+        refuse_unstorable(key, tensor, f"cannot write {path}")
+    for field in metadata.items():
+        if not all(isinstance(text, str) for text in field):
+            raise CheckpointError(f"cannot write {path}: metadata {field} is not text")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.touch(exist_ok=False)
-        mode = partial.stat().st_mode  # what the umask gives; the writer below makes it private
-        save_file(_distinct(tensors), partial, metadata=dict(metadata or {}))
-        partial.chmod(mode)
-        _sort_metadata(partial)
-        os.replace(partial, path)
-    except (OSError, SafetensorError) as error:
+        with whole(path) as partial:
+            save_file(_distinct(tensors), partial, metadata=metadata)
+            _sort_metadata(partial)
+    except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"cannot write {path}: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 
