@@ -82,7 +82,7 @@ def test_cache_trains_once_and_mends_damage(cache):
     names = sorted(path.name for path in folder.iterdir())
     assert names == ["base.safetensors", "cells.safetensors", "manifest.json", "words.safetensors"]
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["seed"] == 3 and set(manifest["experts"]) == {"cells", "words"}
+    assert manifest["seed"] == 3 and set(manifest["sha256"]) == {"base", "cells", "words"}
     assert Checkpoint(folder / "cells.safetensors").metadata["task"] == "cells"
     stamps = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     finetune_experts(suite, "mini-small", 3, jobs=2, recipe=TINY)
@@ -93,6 +93,54 @@ def test_cache_trains_once_and_mends_damage(cache):
     finetune_experts(suite, "mini-small", 3, jobs=2, recipe=TINY)
     assert (folder / "words.safetensors").read_bytes() == whole
     assert stamps["cells.safetensors"] == (folder / "cells.safetensors").stat().st_mtime_ns
+
+
+def flip_a_bit(path: Path, place: int) -> bytes:
+    """Change one bit of a file; returns what it held."""
+    whole = path.read_bytes()
+    place %= len(whole)
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    return whole
+
+
+@pytest.mark.parametrize("name", ["cells", "base"])
+@pytest.mark.parametrize("place", [-1, -4000, 400])  # in the last tensors, and in the header
+def test_a_flipped_bit_is_found_and_mended(name, place, cache, capsys):
+    suite = load_suite().select(["cells"])
+    folder = finetune_experts(suite, recipe=TINY, jobs=1)
+    manifest = (folder / "manifest.json").read_bytes()
+    assert "damaged" not in capsys.readouterr().err
+    path = folder / f"{name}.safetensors"
+    whole = flip_a_bit(path, place)
+    finetune_experts(suite, recipe=TINY, jobs=1)
+    assert f"{path} is not the file that manifest.json lists: damaged" in capsys.readouterr().err
+    assert path.read_bytes() == whole
+    assert (folder / "manifest.json").read_bytes() == manifest
+    finetune_experts(suite, recipe=TINY, jobs=1)
+    assert "damaged" not in capsys.readouterr().err
+
+
+def test_an_expert_trained_after_the_manifest_was_written_is_taken(cache, capsys):
+    suite = load_suite().select(["cells", "words"])
+    folder = finetune_experts(suite, recipe=TINY, jobs=2)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for listed in ({"sha256": {"words": manifest["sha256"]["words"]}}, ["odd"], {"sha256": 3}):
+        (folder / "manifest.json").write_text(json.dumps(listed))
+        stamps = {path: path.stat().st_mtime_ns for path in folder.glob("*.safetensors")}
+        finetune_experts(suite, recipe=TINY, jobs=1)
+        assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+        assert json.loads((folder / "manifest.json").read_text()) == manifest
+    assert "damaged" not in capsys.readouterr().err
+
+
+def test_the_manifest_keeps_the_hashes_of_other_tasks(cache, capsys):
+    suite = load_suite().select(["cells", "words"])
+    folder = finetune_experts(suite, recipe=TINY, jobs=2)
+    flip_a_bit(folder / "words.safetensors", -1)
+    finetune_experts(suite.select(["cells"]), recipe=TINY, jobs=1)  # must not list the damage
+    capsys.readouterr()
+    finetune_experts(suite, recipe=TINY, jobs=1)
+    assert "words.safetensors is not the file" in capsys.readouterr().err
 
 
 def test_cache_knows_the_code_that_made_it(cache, monkeypatch):
@@ -111,6 +159,7 @@ def test_cache_knows_the_code_that_made_it(cache, monkeypatch):
         ("learning/loop.py", True, True),
         ("suites/mini/fields.py", True, False),
         ("suites/splits.py", False, True),
+        ("suites/arrays.py", False, True),
         ("suites/mini/world.py", False, False),
         ("suites/folder.py", False, False),  # what it reads counts, in the task's fingerprint
         ("suites/__init__.py", False, False),

@@ -11,6 +11,7 @@ import numpy as np
 from mergebook.errors import SuiteError, unknown
 
 SPLITS = ("train", "validation", "test")
+MOST_IMAGES = 10**6  # of a task that are drawn or read at once
 
 
 class Images(NamedTuple):
@@ -73,11 +74,22 @@ class Task:
     def __post_init__(self) -> None:
         if len(set(self.class_names)) != len(self.class_names) or len(self.class_names) < 2:
             raise SuiteError(f"task {self.name!r}: needs two or more distinct class names")
+        for name in self.class_names:
+            if not name.strip():
+                raise SuiteError(f"task {self.name!r}: class name {name!r} is empty")
         for template in self.templates:
-            if template.count("{}") != 1:
-                raise SuiteError(f"task {self.name!r}: template {template!r} needs one '{{}}'")
+            before, gap, after = template.partition("{}")
+            if not gap or set("{}") & {*before, *after}:
+                raise SuiteError(
+                    f"task {self.name!r}: template {template!r} needs one '{{}}' and no other brace"
+                )
         if not self.templates:
             raise SuiteError(f"task {self.name!r}: needs at least one template")
+        for text in (self.title, self.description, *self.class_names, *self.templates):
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise SuiteError(f"task {self.name!r}: {text!r} is not UTF-8") from None
 
     def images(self, split: str, size: int | None = None, seed: int = 0) -> Images:
         """Return images and labels of a split.
@@ -104,8 +116,9 @@ class Task:
         if split not in SPLITS:
             raise SuiteError(f"task {self.name!r}: " + unknown("split", split, SPLITS))
         size = self.sizes[split] if size is None else size
-        if size < 1:
-            raise SuiteError(f"task {self.name!r}: {split} size must be positive, got {size}")
+        if not 1 <= size <= MOST_IMAGES:
+            rule = "must be positive" if size < 1 else f"must be at most {MOST_IMAGES:,}"
+            raise SuiteError(f"task {self.name!r}: {split} size {rule}, got {size}")
         images = self.load(split, size, seed)
         if len(images) != size:
             raise SuiteError(

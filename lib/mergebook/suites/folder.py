@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-import yaml
-
-from mergebook.errors import SuiteError, unknown
+from mergebook.errors import SuiteError
 from mergebook.suites.base import Suite, Task
+from mergebook.suites.description import Settings, read
 from mergebook.suites.splits import Cuts, loader
 from mergebook.suites.stored import Stored, read_npz, read_tree
 
@@ -24,7 +23,6 @@ SHARED = ("templates", "splits", "image_size")  # for all tasks, or for one
 SUITE_KEYS = ("name", "description", "images", *SHARED, "tasks")
 TASK_KEYS = ("name", "file", "title", "description", "counterpart", "class_names",
              "source", "licence", *SHARED)  # fmt: skip
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 SUITE_RESERVED = ("mini", "pretraining", "ready")  # other folders under checkpoints/
 TASK_RESERVED = ("base",)  # the file of the base among those of the experts
 
@@ -70,11 +68,20 @@ def folder_suite(folder: str | Path) -> Suite:
         A folder or file that is missing or malformed, a setting that is unknown or of the wrong
         type. Names the file and the entry.
     """
-    folder = Path(os.path.realpath(folder))  # which a loop of links does not stop
-    if not folder.is_dir():
-        raise SuiteError(f"suite {str(folder)!r}: no such folder")
+    try:
+        folder = Path(os.path.realpath(folder))  # which a loop of links does not stop
+        if not folder.is_dir():
+            raise SuiteError(f"suite {str(folder)!r}: no such folder")
+        return _suite(folder)
+    except (OSError, ValueError, RuntimeError) as error:  # also a name with \0
+        where = getattr(error, "filename", None) or str(folder)
+        problem = getattr(error, "strerror", None) or error
+        raise SuiteError(f"{where!r} cannot be read: {problem}") from error
+
+
+def _suite(folder: Path) -> Suite:
     path = folder / DESCRIPTION
-    given = _Settings(_load(path), str(path), SUITE_KEYS)
+    given = Settings(read(path), str(path), SUITE_KEYS)
     name = given.name(SUITE_RESERVED, folder.name)
     images = _expand(folder, given)
     listed = given.get("tasks", (list,), "a list of tasks", _found(images))
@@ -83,94 +90,23 @@ def folder_suite(folder: str | Path) -> Suite:
     tasks = []
     for number, entry in enumerate(listed, start=1):
         entry = {"name": entry} if isinstance(entry, str) else entry
-        own = _Settings(entry, f"{path}, task {number}", TASK_KEYS)
+        own = Settings(entry, f"{path}, task {number}", TASK_KEYS)
         own.where = f"{path}, task {own.name(TASK_RESERVED)!r}"
         tasks.append(_task(own, given, images))
     return Suite(name, tasks, source=str(folder))
 
 
-def _load(path: Path) -> object:
-    if not path.is_file():
-        return {}
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SuiteError(f"{path}: not readable as YAML ({error})") from error
-
-
-class _Settings:
-    """A mapping from the YAML file whose entries are checked when they are taken."""
-
-    def __init__(self, values: object, where: str, keys: tuple[str, ...]):
-        self.where = where
-        if not isinstance(values, Mapping):
-            raise SuiteError(f"{where}: must be a mapping, is {values!r}")
-        for key in values:
-            if key not in keys:
-                raise SuiteError(f"{where}: {unknown('setting', key, keys)}")
-        self.values = values
-
-    def get(self, key: str, types: tuple[type, ...], what: str, default=None):
-        value = self.values.get(key)
-        if value is None:
-            return default
-        if not isinstance(value, types) or isinstance(value, bool):
-            raise SuiteError(f"{self.where}: {key} must be {what}, is {value!r}")
-        return value
-
-    def text(self, key: str, default: str = "") -> str:
-        return self.get(key, (str,), "a text", default)
-
-    def name(self, reserved: tuple[str, ...], default: str = "") -> str:
-        name = self.text("name", default)
-        if not NAME.fullmatch(name) or name in reserved:
-            raise SuiteError(
-                f"{self.where}: name must be of letters, digits, '_', '.' and '-', and none of "
-                f"{', '.join(reserved)}; is {name!r}"
-            )
-        return name
-
-    def texts(self, key: str, default: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        value = self.get(key, (list, str), "a list of texts", default)
-        value = [value] if isinstance(value, str) else value
-        for each in value or ():
-            # YAML reads a bare `no` as false and 1.0 as a number; a name is what was meant
-            if not isinstance(each, str | int) or isinstance(each, bool):
-                raise SuiteError(f"{self.where}: {key}: {each!r} is no text; put it in quotes")
-        return None if value is None else tuple(map(str, value))
-
-    def side(self, default: int) -> int:
-        side = self.get("image_size", (int,), "a number of pixels", default)
-        if not 8 <= side <= 1024:
-            raise SuiteError(f"{self.where}: image_size must be between 8 and 1024, is {side}")
-        return side
-
-    def cuts(self, default: Cuts) -> Cuts:
-        where = f"{self.where}, splits"
-        given = _Settings(self.values.get("splits") or {}, where, tuple(asdict(default)))
-        values = asdict(default)
-        for split in ("validation", "test"):
-            size = given.get(split, (int, float), "a number or a fraction", values[split])
-            if size is not None and not (size >= 1 if isinstance(size, int) else 0 < size < 1):
-                raise SuiteError(
-                    f"{where}: {split} must be a number of images or a fraction between 0 and 1, "
-                    f"is {size}"
-                )
-            values[split] = size
-        values["seed"] = given.get("seed", (int,), "a whole number", default.seed)
-        if values["seed"] < 0:
-            raise SuiteError(f"{where}: seed must not be negative, is {values['seed']}")
-        return Cuts(**values)
-
-
-def _expand(folder: Path, given: _Settings) -> Path:
+def _expand(folder: Path, given: Settings) -> Path:
     text = os.path.expandvars(given.text("images", "."))
     if missing := re.search(r"\$\{?(\w+)", text):
         raise SuiteError(
             f"{given.where}: images is {text!r}, and the environment variable {missing[1]} "
             "is not set; let it name the folder that the images are in"
         )
-    images = folder / Path(text).expanduser()
+    try:
+        images = folder / Path(text).expanduser()
+    except RuntimeError as error:  # nobody of that name
+        raise SuiteError(f"{given.where}: images is {text!r}: {error}") from error
     if not images.is_dir():
         raise SuiteError(f"{given.where}: images: no folder {str(images)!r}")
     return images
@@ -184,7 +120,7 @@ def _found(images: Path) -> list[str]:
     )
 
 
-def _task(own: _Settings, given: _Settings, images: Path) -> Task:
+def _task(own: Settings, given: Settings, images: Path) -> Task:
     name = own.text("name")
     side, cuts = own.side(given.side(SIDE)), own.cuts(given.cuts(Cuts()))
     stored = _open(own, images, name, side)
@@ -212,7 +148,7 @@ def _task(own: _Settings, given: _Settings, images: Path) -> Task:
         raise SuiteError(f"{own.where}: {error}") from error
 
 
-def _open(own: _Settings, images: Path, name: str, side: int) -> Stored:
+def _open(own: Settings, images: Path, name: str, side: int) -> Stored:
     choices = [own.text("file")] if own.text("file") else [f"{name}.npz", name]
     for choice in choices:
         path = images / choice
@@ -223,7 +159,7 @@ def _open(own: _Settings, images: Path, name: str, side: int) -> Stored:
     raise SuiteError(f"{own.where}: no {' and no '.join(choices)} in {images}")
 
 
-def _class_names(own: _Settings, stored: Stored) -> tuple[str, ...]:
+def _class_names(own: Settings, stored: Stored) -> tuple[str, ...]:
     found, given = stored.class_names, own.values.get("class_names")
     if isinstance(given, Mapping):
         names = {str(key): value for key, value in given.items()}
@@ -235,7 +171,7 @@ def _class_names(own: _Settings, stored: Stored) -> tuple[str, ...]:
         given = [names[each] for each in found]
     elif given is not None and stored.root.is_dir():  # no list can say which folder it means
         raise SuiteError(f"{own.where}: class_names must map the folders' names to class names")
-    given = _Settings({"class_names": given}, own.where, TASK_KEYS).texts("class_names", None)
+    given = Settings({"class_names": given}, own.where, TASK_KEYS).texts("class_names", None)
     if given is None and found is None:
         raise SuiteError(f"{own.where}: {stored.root} has no class_names; list them")
     if given is not None and found is not None and len(given) != len(found):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,10 +12,14 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from mergebook.errors import SuiteError
+from mergebook.suites.arrays import Arrays, one_line
 from mergebook.suites.base import SPLITS
 from mergebook.suites.splits import Part
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+MOST_SIDE = 4096  # of a stored image, in pixels
+MOST_PIXELS = 10**8  # of an image file
+LONGEST_CLASS_NAME = 1000  # characters
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # 8 bits a channel
 
 
@@ -67,60 +69,46 @@ def read_npz(path: Path) -> Stored:
     SuiteError
         Unreadable file; an array that is missing or malformed. Names file and array.
     """
-    if not zipfile.is_zipfile(path):
-        raise SuiteError(f"{path}: not an .npz file, or damaged")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            names = set(file.files)
-            keys = {split: f"{split}_" for split in SPLITS if f"{split}_images" in names}
-            if "images" in names and keys:
-                raise SuiteError(f"{path}: has 'images' and {keys.popitem()[1]}images; keep one")
-            keys = {"train": ""} if "images" in names else keys
-            if "train" not in keys:
-                raise SuiteError(f"{path}: needs the array 'train_images' or 'images'")
-            parts = {split: _npz_part(path, file, prefix) for split, prefix in keys.items()}
-            classes = file["class_names"] if "class_names" in names else None
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise SuiteError(f"{path}: damaged, or holds objects ({error})") from error
-    if classes is not None and (classes.ndim != 1 or classes.dtype.kind != "U"):
-        raise SuiteError(f"{path}: class_names must be a list of strings, is {_is(classes)}")
-    return Stored(None if classes is None else tuple(map(str, classes)), parts, path, (path,))
+    file = Arrays(path)
+    keys = {split: f"{split}_" for split in SPLITS if f"{split}_images" in file}
+    if "images" in file and keys:
+        raise SuiteError(f"{path}: has 'images' and {keys.popitem()[1]}images; keep one")
+    keys = {"train": ""} if "images" in file else keys
+    if "train" not in keys:
+        raise SuiteError(f"{path}: needs the array 'train_images' or 'images'")
+    parts = {split: _npz_part(file, prefix) for split, prefix in keys.items()}
+    classes = None
+    if "class_names" in file:
+        shape, dtype = file.header("class_names")
+        if len(shape) != 1 or dtype.kind != "U" or dtype.itemsize > 4 * LONGEST_CLASS_NAME:
+            raise SuiteError(
+                f"{path}: class_names must be a list of strings, is {dtype} {list(shape)}"
+            )
+        classes = tuple(map(str, file.read("class_names")))
+    return Stored(classes, parts, path, (path,))
 
 
-def _npz_part(path: Path, file, prefix: str) -> Part:
-    if f"{prefix}labels" not in file.files:
-        raise SuiteError(f"{path}: has '{prefix}images' but no '{prefix}labels'")
-    labels = file[f"{prefix}labels"]
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise SuiteError(f"{path}: {prefix}labels must be integers [N], is {_is(labels)}")
-    shape, dtype = _header(file, f"{prefix}images")
+def _npz_part(file: Arrays, prefix: str) -> Part:
+    path, images, labels = file.path, f"{prefix}images", f"{prefix}labels"
+    if labels not in file:
+        raise SuiteError(f"{path}: has '{images}' but no '{labels}'")
+    (count, *more), kind = file.header(labels, least=1)
+    if more or kind.kind not in "iu":
+        raise SuiteError(f"{path}: {labels} must be integers [N], is {kind} {[count, *more]}")
+    shape, dtype = file.header(images)
     if dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3) or 0 in shape[1:]:
         raise SuiteError(
-            f"{path}: {prefix}images must be uint8 [N, H, W, 1 or 3], is {dtype} {list(shape)}"
+            f"{path}: {images} must be uint8 [N, H, W, 1 or 3], is {dtype} {list(shape)}"
         )
-    if shape[0] != len(labels):
-        raise SuiteError(f"{path}: {shape[0]} {prefix}images but {len(labels)} {prefix}labels")
-    return Part(labels.astype(np.int64), partial(_read_arrays, path, f"{prefix}images"))
+    if max(shape[1:3]) > MOST_SIDE:
+        raise SuiteError(f"{path}: {images} must be at most {MOST_SIDE} pixels wide and high")
+    if shape[0] != count:
+        raise SuiteError(f"{path}: {shape[0]} {images} but {count} {labels}")
+    return Part(file.read(labels).astype(np.int64), partial(_read_arrays, file, images))
 
 
-def _is(array: np.ndarray) -> str:
-    return f"{array.dtype} {list(array.shape)}"
-
-
-def _header(file, key: str) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type of an array without reading it."""
-    with file.zip.open(f"{key}.npy") as member:
-        read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
-        shape, _, dtype = read[np.lib.format.read_magic(member)[0]](member)
-    return shape, dtype
-
-
-def _read_arrays(path: Path, key: str, index: np.ndarray) -> np.ndarray:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            images = file[key][index]
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise SuiteError(f"{path}: {key} cannot be read ({error})") from error
+def _read_arrays(file: Arrays, key: str, index: np.ndarray) -> np.ndarray:
+    images = file.rows(key, index)
     height, width = images.shape[1:3]
     above, left = max(0, width - height), max(0, height - width)
     square = ((0, 0), (above // 2, above - above // 2), (left // 2, left - left // 2), (0, 0))
@@ -195,11 +183,15 @@ def _read_file(path: Path, side: int) -> np.ndarray:
         with Image.open(path) as opened:
             if opened.mode not in MODES:
                 raise SuiteError(f"{path}: pixels of mode {opened.mode}; save it with 8 bits")
+            if opened.width * opened.height > MOST_PIXELS:
+                raise SuiteError(f"{path}: more than {MOST_PIXELS:,} pixels")
             image = ImageOps.exif_transpose(opened)
             if image.has_transparency_data:
                 ground = Image.new("RGBA", image.size, "white")
                 image = Image.alpha_composite(ground, image.convert("RGBA"))
             size = (side, side)
             return np.asarray(ImageOps.pad(image.convert("RGB"), size, Image.Resampling.LANCZOS))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise SuiteError(f"{path}: not a readable image ({error})") from error
+    except SuiteError:
+        raise
+    except Exception as error:  # decoders raise many kinds on damaged files
+        raise SuiteError(f"{path}: not a readable image ({one_line(error)})") from error

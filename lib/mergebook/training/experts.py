@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 
 import mergebook
-from mergebook.errors import CheckpointError, ExperimentError
+from mergebook.errors import ExperimentError
 from mergebook.paths import assets_dir, checkpoints_dir
 from mergebook.suites import Suite, Task, load_suite
 from mergebook.towers import clip
 from mergebook.training.finetuning import FinetuneRecipe, finetune
-from mergebook.weights import Checkpoint, Experts, save_checkpoint
+from mergebook.training.manifest import Manifest
+from mergebook.weights import Experts, save_checkpoint
 from mergebook.workers import advance, run_all
 
-BASE = "base.safetensors"
-MANIFEST = "manifest.json"
+BASE = "base"
 
 
 def default_recipe(steps: int | None = None) -> FinetuneRecipe:
@@ -54,7 +53,7 @@ def _sources(stored: bool) -> str:
     files = [package / "towers" / "clip.py", package / "suites" / "base.py"]
     files += [package / "training" / "finetuning.py", package / "learning" / "loop.py"]
     suites = package / "suites"
-    reading = [suites / "stored.py", suites / "splits.py"]
+    reading = [suites / name for name in ("arrays.py", "stored.py", "splits.py")]
     files += reading if stored else (suites / "mini").glob("*.py")
     kept = sorted(path for path in files if path.name != "world.py")
     return _digest(b"".join(path.read_bytes() for path in kept))[:16]
@@ -70,16 +69,6 @@ def _identity(backbone: str, task: Task, seed: int, recipe: FinetuneRecipe) -> d
 
 def _pretrained(backbone: str) -> str:
     return _digest((assets_dir() / f"{backbone}.safetensors").read_bytes())[:16]
-
-
-def _cached(path: Path, identity: dict[str, str]) -> bool:
-    if not path.is_file():
-        return False
-    try:
-        metadata = Checkpoint(path).metadata
-    except CheckpointError:  # damaged from outside: our own writes are atomic
-        return False
-    return all(metadata.get(key) == value for key, value in identity.items())
 
 
 def _train_one(suite: str, task: str, backbone: str, seed: int, recipe, path: Path) -> str:
@@ -102,7 +91,7 @@ def finetune_experts(
 
     One process of one thread per expert. Each expert is written atomically when it is done, so an
     interrupted call goes on where it stopped. A manifest lists all experts with recipe, seed and
-    hash.
+    hash; an expert that no longer has its hash is trained again, which is said on standard error.
 
     Parameters
     ----------
@@ -130,13 +119,15 @@ def finetune_experts(
         )
     recipe = recipe or FinetuneRecipe()
     folder = experts_dir(suite.name, backbone, seed, recipe)
-    paths = {task.name: folder / f"{task.name}.safetensors" for task in suite}
+    manifest = Manifest(folder)
+    paths = {task.name: manifest.path(task.name) for task in suite}
     identities = {task.name: _identity(backbone, task, seed, recipe) for task in suite}
-    base = folder / BASE
     base_identity = {"role": "base", "backbone": backbone, "pretrained": _pretrained(backbone)}
-    if not _cached(base, base_identity):
-        save_checkpoint(clip.load_backbone(backbone).visual.state_dict(), base, base_identity)
-    missing = [name for name in paths if not _cached(paths[name], identities[name])]
+    new_base = not manifest.holds(BASE, base_identity)
+    if new_base:
+        state = clip.load_backbone(backbone).visual.state_dict()
+        save_checkpoint(state, manifest.path(BASE), base_identity)
+    missing = [name for name in paths if not manifest.holds(name, identities[name])]
     if missing:
         run_all(
             _train_one,
@@ -146,21 +137,9 @@ def finetune_experts(
             title=f"{backbone} experts, seed {seed}",
             ticks=recipe.steps,
         )
-    _write_manifest(folder, recipe, backbone, suite.name, seed)
+    facts = {"suite": suite.name, "backbone": backbone, "seed": seed, "recipe": asdict(recipe)}
+    manifest.write(facts, made=[*missing, *[BASE] * new_base])
     return folder
-
-
-def _write_manifest(folder: Path, recipe, backbone: str, suite: str, seed: int) -> None:
-    files = sorted(p for p in folder.glob("*.safetensors") if p.name != BASE)
-    manifest = {
-        "suite": suite, "backbone": backbone, "seed": seed, "recipe": asdict(recipe),
-        "experts": {p.stem: _digest(p.read_bytes()) for p in files},
-    }  # fmt: skip
-    text, path = json.dumps(manifest, indent=2) + "\n", folder / MANIFEST
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        temporary = path.with_name(f".{MANIFEST}.{os.getpid()}")
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
 
 
 def load_experts(
@@ -186,5 +165,6 @@ def load_experts(
         Backed by files; the text tower's entries count as frozen in its storage.
     """
     folder = finetune_experts(suite, backbone, seed, jobs, default_recipe(steps))
-    files = {task.name: folder / f"{task.name}.safetensors" for task in suite}
-    return Experts(folder / BASE, files, frozen_extra=clip.load_backbone(backbone).num_text)
+    file = Manifest(folder).path
+    files = {task.name: file(task.name) for task in suite}
+    return Experts(file(BASE), files, frozen_extra=clip.load_backbone(backbone).num_text)
