@@ -13,6 +13,8 @@ _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 _SHORT.maxlong = 30
 
+LONGEST_REASON = 200  # characters of another library's error that a message repeats
+
 
 class MergebookError(Exception):
     """Base of every error that the library raises on purpose."""
@@ -94,6 +96,12 @@ def _nearest(name: str, choices: Sequence[str]) -> list[str]:
 def _either(names: Sequence[str]) -> str:
     *first, last = map(repr, names)
     return f"{', '.join(first)} or {last}" if first else last
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, on one line and not too long; its type if it says nothing."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
 
 
 def shown(value: object) -> str:

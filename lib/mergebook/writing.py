@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import platform
@@ -39,8 +40,11 @@ def whole(path: Path) -> Iterator[Path]:
     Raises
     ------
     OSError
-        If that cannot be done, for instance on a full disk.
+        If that cannot be done, for instance on a full disk, or if something other than a file is
+        there, such as a folder or a device.
     """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EEXIST, "it is no file that could be replaced", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path)
     trace = f"{_machine()}-{os.getpid()}-{uuid.uuid4().hex}.partial"

@@ -56,20 +56,24 @@ def test_inspect_a_checkpoint(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "metadata",
+    ("field", "metadata"),
     [
-        {},
-        {"sizes": "{}", "tasks": "[]", "recipe": "not JSON"},
-        {"sizes": '{"trained": 3}', "tasks": "[]", "recipe": "{}"},
-        {"sizes": '{"trained": {}, "frozen": {}}', "tasks": "[]", "recipe": '{"sha256": {"x": 1}}'},
+        ("tasks", {}),
+        ("tasks", {"tasks": "[3]"}),
+        ("sizes", {"sizes": '{"trained": 3}'}),
+        ("recipe", {"recipe": "not JSON"}),
+        ("recipe", {"recipe": '{"sha256": {"x": 1}}'}),
+        ("recipe", {"recipe": '{"sha256": {"base": "x", "experts": {"a": "x"}, "images": 3}}'}),
     ],
 )
-def test_inspect_refuses_damaged_metadata(metadata, tmp_path, capsys):
+def test_inspect_refuses_damaged_metadata(field, metadata, tmp_path, capsys):
     path = tmp_path / "x.safetensors"
+    good = {"sizes": '{"trained": {}, "frozen": {}}', "tasks": '["a"]', "recipe": "{}"}
+    metadata = good | metadata if metadata else {}
     save_checkpoint({"w": torch.zeros(2)}, path, metadata | {"kind": "shared"})
     status, text, err = run(capsys, "inspect", path)
     assert (status, text) == (2, "")
-    assert f"{path} claims to be a merged model, but its metadata is damaged" in err
+    assert err.startswith(f"mergebook: {path}: ") and f"metadata field {field!r}" in err
 
 
 def test_inspect_refuses_what_is_no_checkpoint(tmp_path, capsys):

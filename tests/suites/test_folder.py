@@ -13,7 +13,6 @@ from mergebook.paths import data_dir
 from mergebook.suites import SPLITS, load_suite
 from mergebook.suites.splits import Cuts, Part, spread
 from mergebook.training import FinetuneRecipe, finetune_experts
-from mergebook.training import experts as experts_module
 from mergebook.weights import Checkpoint
 
 TINY = FinetuneRecipe(steps=1, warmup=1, batch_size=4, train_size=16)
@@ -271,12 +270,6 @@ def test_fingerprint_follows_what_matters(pets):
 
 def test_changed_images_train_their_task_again(pets, tmp_path, monkeypatch):
     monkeypatch.setenv("MERGEBOOK_CHECKPOINTS", str(tmp_path / "checkpoints"))
-
-    def in_this_process(source, missing, backbone, seed, recipe, paths, jobs):
-        for name in missing:
-            experts_module._train_one(source, name, backbone, seed, recipe, paths[name])
-
-    monkeypatch.setattr(experts_module, "_train", in_this_process)
 
     def made():
         folder = finetune_experts(load_suite(str(pets)), jobs=1, recipe=TINY)

@@ -145,3 +145,48 @@ def test_a_file_without_tensors_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"empty\.safetensors: there are no tensors"):
         save_checkpoint({}, tmp_path / "empty.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+UNSTORABLE = [
+    ({"__metadata__": torch.ones(1)}, "no tensor may be called '__metadata__'"),
+    ({3: torch.ones(1)}, "the name 3 is a int, not a text"),
+    ({"w": [1.0]}, "entry 'w' is a list, not a tensor"),
+    ({"w": torch.ones(1, device="meta")}, "tensor 'w' has no values"),
+    ({"w": torch.ones(2).to_sparse()}, r"tensor 'w' is not dense \(torch.sparse_coo\)"),
+    ({"w": torch.ones(2).to(torch.float8_e4m3fn)}, "'w' has the unsupported element type torch.fl"),
+    ({"w": torch.ones(2, dtype=torch.complex64)}, "'w' has the unsupported element type torch.co"),
+    ([("w", torch.ones(1))], "must be mappings"),
+]
+
+
+@pytest.mark.parametrize(("tensors", "message"), UNSTORABLE)
+def test_what_no_file_can_hold_is_refused(tensors, message, tmp_path):
+    path = save_checkpoint(STATE, tmp_path / "model.safetensors")
+    before = path.read_bytes()
+    with pytest.raises(CheckpointError, match=rf"cannot write .*model\.safetensors: .*{message}"):
+        save_checkpoint(tensors, path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("metadata", [{"a": 3}, {3: "a"}, ["a"], {"a": "\ud800"}])
+def test_metadata_must_be_text(metadata, tmp_path):
+    with pytest.raises(CheckpointError, match=r"cannot write .*model\.safetensors"):
+        save_checkpoint(STATE, tmp_path / "model.safetensors", metadata)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_device_is_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(CheckpointError, match="no file that could be replaced"):
+        save_checkpoint(STATE, pipe)
+    assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("path", [3, None, "a\0b", "x" * 5000, "/dev/null", "/dev/null/x"])
+def test_odd_paths_are_refused_in_one_line(path):
+    for call in (Checkpoint, lambda path: save_checkpoint(STATE, path)):
+        with pytest.raises(CheckpointError) as caught:
+            call(path)
+        assert "\n" not in str(caught.value)

@@ -1,5 +1,7 @@
 """Experts: counting, streaming, and refusing what does not fit."""
 
+import re
+
 import pytest
 import torch
 from hypothesis import given
@@ -210,3 +212,31 @@ def test_odd_inputs():
     )
     assert "did you mean 'trained'" in refused(state(), {"one": state()}, entries="traind")
     assert "must not be negative" in refused(state(), {"one": state()}, frozen_extra=-1)
+
+
+@pytest.mark.parametrize(
+    ("experts", "message"),
+    [
+        ([trained()], r"must be a mapping from the task's name to its weights.*got list"),
+        (None, "got NoneType"),
+        ({3: trained()}, "a task's name must be a text that is not empty, got 3"),
+        ({"": trained()}, "a task's name must be a text that is not empty, got ''"),
+        ({"cars": {**trained(), 3: torch.ones(1)}}, "expert 'cars': the name 3 is a int"),
+        ({"cars": trained(**{"b.bias": torch.ones(3, device="meta")})}, "'b.bias' has no values"),
+        ({"cars": trained(**{"b.bias": torch.ones(3).to_sparse()})}, "'b.bias' is not dense"),
+        (
+            {"cars": trained(**{"b.bias": torch.ones(3).to(torch.float8_e5m2)})},
+            "expert 'cars': tensor 'b.bias' has the unsupported element type torch.float8_e5m2",
+        ),
+    ],
+)
+def test_experts_that_are_none(experts, message):
+    assert re.search(message, refused(state(), experts))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"frozen_extra": odd} for odd in (10**30, 1.5, True)] + [{"progress": 3}, {"entries": []}],
+)
+def test_odd_options(options):
+    assert next(iter(options)).split("_")[0] in refused(state(), {"one": trained()}, **options)

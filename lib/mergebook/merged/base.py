@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mergebook import __version__
 from mergebook.errors import CheckpointError, MethodError, unknown
+from mergebook.merged.reading import fitting, naming_file, read_recipe, read_sizes, read_tasks
 from mergebook.storage import Sizes, Storage
 from mergebook.weights.checkpoint import Checkpoint, save_checkpoint
 from mergebook.weights.experts import Experts
@@ -41,6 +42,8 @@ class MergedModel(ABC):
         Method, parameters and version that made it.
     backbone : str or None
         Architecture, as named by the base's metadata.
+    path : Path or None
+        The file that it was read from.
     """
 
     kind: ClassVar[str]  # the name in files
@@ -50,12 +53,15 @@ class MergedModel(ABC):
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
         MergedModel.kinds[cls.kind] = cls
+        for name in ("state_dict", "storage", "head", "encoder"):
+            setattr(cls, name, naming_file(getattr(cls, name)))
 
     def __init__(self, tasks: tuple[str, ...], sizes: Sizes):
         self.tasks = tuple(tasks)
         self.sizes = sizes
         self.recipe: dict[str, Any] = {}
         self.backbone: str | None = None
+        self.path: Path | None = None
 
     @abstractmethod
     def state_dict(self, task: str | None = None) -> dict[str, Tensor]:
@@ -144,19 +150,17 @@ def load_merged(path: str | os.PathLike[str]) -> MergedModel:
     Raises
     ------
     CheckpointError
-        If the file cannot be read or holds no solution.
+        If the file cannot be read or holds no solution. What the file says of itself is checked
+        here as far as its header shows it; the rest when it is asked for.
     """
     file = Checkpoint(path)
     kind = file.metadata.get("kind")
     if kind not in MergedModel.kinds:
         raise CheckpointError(f"{path} holds no merged model")
-    sizes = {
-        name: {int(bits): count for bits, count in widths.items()}
-        for name, widths in json.loads(file.metadata["sizes"]).items()
-    }
-    tasks = tuple(json.loads(file.metadata["tasks"]))
-    merged = MergedModel.kinds[kind].restore(file, tasks, Sizes(**sizes))
-    merged.recipe = json.loads(file.metadata["recipe"])
+    tasks, sizes = read_tasks(file), read_sizes(file, file.described("sizes"))
+    with fitting(path, kind):
+        merged = MergedModel.kinds[kind].restore(file, tasks, sizes)
+    merged.recipe, merged.path = read_recipe(file), file.path
     merged.backbone = file.metadata.get("backbone")
     return merged
 

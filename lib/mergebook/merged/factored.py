@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mergebook.merged.base import Group, MergedModel, group
+from mergebook.merged.reading import check_shapes
 from mergebook.merged.rebuilt import Rebuilt
 from mergebook.storage import Part, Sizes, Storage, closed_form, parts_of
 from mergebook.weights.checkpoint import Checkpoint
@@ -117,7 +118,8 @@ class FactoredModel(Rebuilt, MergedModel):
     @classmethod
     def restore(cls, file: Checkpoint, tasks: tuple[str, ...], sizes: Sizes) -> FactoredModel:
         """Read it back."""
-        table = json.loads(file.metadata["factored"])
+        table = file.described("factored")
+        check_shapes(file, "factored", ((key, shape) for key, (shape, _) in table.items()))
         masks, values, own = (
             {task: Group(file, f"{name}{row}") for row, task in enumerate(tasks)}
             for name in ("masks", "values", "own")

@@ -188,7 +188,7 @@ class IntervenedModel(MergedModel):
     @classmethod
     def restore(cls, file: Checkpoint, tasks: tuple[str, ...], sizes: Sizes) -> IntervenedModel:
         """Read it back."""
-        sites = [Site(*values) for values in json.loads(file.metadata["sites"])]
+        sites = [Site(*values) for values in file.described("sites")]
         numbers = [dict(Group(file, f"site{index}")) for index in range(len(sites))]
         return cls(tasks, sizes, Group(file, "weights"), sites, numbers)
 

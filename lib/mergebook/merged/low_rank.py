@@ -192,7 +192,7 @@ class LowRankModel(MergedModel):
         own = {task: Group(file, f"task{row}") for row, task in enumerate(tasks)}
         sides = [Group(file, side) for side in ("origin", *SIDES)]
         factors = {key: Factors(*(side[key] for side in sides)) for key in sides[0]}
-        shapes = {key: tuple(shape) for key, shape in json.loads(file.metadata["shapes"]).items()}
+        shapes = {key: tuple(shape) for key, shape in file.described("shapes").items()}
         return cls(tasks, sizes, Group(file, "frozen"), own, factors, shapes)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mergebook.merged.base import Group, MergedModel, group
+from mergebook.merged.reading import check_shapes
 from mergebook.storage import Sizes, Storage, masked_storage
 from mergebook.weights.checkpoint import Checkpoint
 from mergebook.weights.experts import Experts
@@ -86,5 +87,6 @@ class MaskedModel(MergedModel):
     @classmethod
     def restore(cls, file: Checkpoint, tasks: tuple[str, ...], sizes: Sizes) -> MaskedModel:
         """Read it back."""
-        masks = Masks.from_description(file.metadata["masks"], Group(file, "masks"))
+        masks = Masks.described_by(file, Group(file, "masks"))
+        check_shapes(file, "masks", masks.shapes.items())
         return cls(sizes, Group(file, "base"), Group(file, "vector"), masks)

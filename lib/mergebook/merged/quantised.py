@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from mergebook.errors import CheckpointError
 from mergebook.merged.base import Group, MergedModel, group
 from mergebook.merged.packing import unpack_codes
 from mergebook.merged.rebuilt import Rebuilt
@@ -61,6 +62,9 @@ def quantised_storage(
     entries = f"({share}+{shared_bits})P'" if shared_bits else f"{share}P'"
     expression = ("{b}F" if whole else "{b}(P'+F)") + f" + {entries} + {width}N"
     return closed_form(parts, expression, sizes, T=num_tasks, N=numbers)
+
+
+WIDTHS = ("bits", "shared_bits")  # of the codes, in the metadata
 
 
 class QuantisedModel(Rebuilt, MergedModel):
@@ -167,6 +171,8 @@ class QuantisedModel(Rebuilt, MergedModel):
     @classmethod
     def restore(cls, file: Checkpoint, tasks: tuple[str, ...], sizes: Sizes) -> QuantisedModel:
         """Read it back."""
-        facts = json.loads(file.metadata["quantised"])
+        facts = file.described("quantised")
+        if not all(type(facts[name]) is int and 0 <= facts[name] <= 8 for name in WIDTHS):
+            raise CheckpointError(f"{file.path}: metadata field 'quantised' has odd widths")
         base, codes, grids = (Group(file, name) for name in ("base", "codes", "grids"))
         return cls(tasks, sizes, base, facts.pop("table"), codes, grids, **facts)

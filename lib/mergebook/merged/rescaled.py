@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mergebook.merged.base import Group
 from mergebook.merged.masked import MaskedModel
+from mergebook.merged.reading import check_shapes
 from mergebook.storage import Part, Sizes, Storage, closed_form, masked_storage
 from mergebook.weights.checkpoint import Checkpoint
 from mergebook.weights.masks import Masks
@@ -78,6 +79,7 @@ class RescaledModel(MaskedModel):
     @classmethod
     def restore(cls, file: Checkpoint, tasks: tuple[str, ...], sizes: Sizes) -> RescaledModel:
         """Read it back."""
-        masks = Masks.from_description(file.metadata["masks"], Group(file, "masks"))
+        masks = Masks.described_by(file, Group(file, "masks"))
+        check_shapes(file, "masks", masks.shapes.items())
         vector = Group(file, "vector")
         return cls(sizes, Group(file, "base"), vector, masks, file["rescalers"])

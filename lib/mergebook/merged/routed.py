@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mergebook.errors import MethodError
+from mergebook.errors import CheckpointError, MethodError
 from mergebook.merged.base import Group, MergedModel, group
 from mergebook.merged.intervened import fresh
 from mergebook.merged.low_rank import LowRankModel
+from mergebook.merged.reading import read_sizes
 from mergebook.storage import Sizes, Storage, parts_of
 from mergebook.weights.checkpoint import Checkpoint
 from mergebook.weights.layer import sum_tasks
@@ -152,10 +153,10 @@ class RoutedModel(MergedModel):
     @classmethod
     def restore(cls, file: Checkpoint, tasks: tuple[str, ...], sizes: Sizes) -> RoutedModel:
         """Read it back."""
-        facts = json.loads(file.metadata["routed"])
-        own = Sizes(
-            *({int(b): n for b, n in facts[name].items()} for name in ("trained", "frozen"))
-        )
+        facts = file.described("routed")
+        own = read_sizes(file, facts, "routed")
+        if facts["inner"] == cls.kind:
+            raise CheckpointError(f"{file.path}: metadata field 'routed' names itself")
         return cls(
             sizes,
             MergedModel.kinds[facts["inner"]].restore(file, tasks, own),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mergebook.merged.base import Group, MergedModel, group
+from mergebook.merged.reading import check_shapes
 from mergebook.storage import Sizes, Storage, sparse_storage
 from mergebook.weights.checkpoint import Checkpoint
 from mergebook.weights.experts import Experts
@@ -88,5 +89,6 @@ class SparseModel(MergedModel):
     @classmethod
     def restore(cls, file: Checkpoint, tasks: tuple[str, ...], sizes: Sizes) -> SparseModel:
         """Read it back."""
-        masks = Masks.from_description(file.metadata["masks"], Group(file, "masks"))
+        masks = Masks.described_by(file, Group(file, "masks"))
+        check_shapes(file, "masks", masks.shapes.items())
         return cls(sizes, Group(file, "base"), masks, Group(file, "values"))

@@ -14,10 +14,12 @@ from torch import Tensor
 from mergebook.errors import CheckpointError
 from mergebook.merged.base import Group, MergedModel, group
 from mergebook.merged.packing import from_bits, to_bits
+from mergebook.merged.reading import check_shapes
 from mergebook.merged.rebuilt import Rebuilt
 from mergebook.storage import Part, Sizes, Storage, closed_form, parts_of
 from mergebook.weights.checkpoint import Checkpoint
 
+LARGEST_GROUP = 64
 GROUPS = (1, 2, 4, 8, 16)  # group sizes that a tensor may choose from
 
 
@@ -265,7 +267,13 @@ class SwitchedModel(Rebuilt, MergedModel):
     @classmethod
     def restore(cls, file: Checkpoint, tasks: tuple[str, ...], sizes: Sizes) -> SwitchedModel:
         """Read it back."""
-        facts = json.loads(file.metadata["switches"])
+        facts = file.described("switches")
         layout = {key: (tuple(shape), size) for key, (shape, size) in facts["layout"].items()}
+        check_shapes(file, "switches", ((key, shape) for key, (shape, _) in layout.items()))
+        within = all(1 <= size <= LARGEST_GROUP for _, size in layout.values())
+        if not within or facts["bits"] not in range(1, 9):
+            raise CheckpointError(
+                f"{file.path}: metadata field 'switches' has bits or group sizes out of range"
+            )
         streams = {task: Group(file, f"task{row}") for row, task in enumerate(tasks)}
         return cls(sizes, Group(file, "base"), facts["bits"], layout, streams, file["knobs"])

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-from mergebook.errors import SuiteError, unknown
+from mergebook.errors import SuiteError, shown, unknown
 from mergebook.suites.base import SPLITS, Images, Suite, Task
 
 __all__ = ["SPLITS", "Images", "Suite", "Task", "list_suites", "load_suite"]
@@ -16,12 +15,12 @@ def list_suites() -> tuple[str, ...]:
     return ("mini",)
 
 
-def load_suite(name: str = "mini", num_tasks: int | None = None) -> Suite:
+def load_suite(name: str | os.PathLike[str] = "mini", num_tasks: int | None = None) -> Suite:
     """Return a suite, or its first tasks.
 
     Parameters
     ----------
-    name : str, default "mini"
+    name : str or path, default "mini"
         One of :func:`list_suites`, or the path of a folder, see
         :func:`~mergebook.suites.folder.folder_suite`. A path has a separator in it, as in
         ``"./pets"``, or names a folder that exists.
@@ -33,11 +32,14 @@ def load_suite(name: str = "mini", num_tasks: int | None = None) -> Suite:
     SuiteError
         Unknown suite, a folder that holds none, or ``num_tasks`` out of range.
     """
+    if not isinstance(name, str | os.PathLike) or not str(name):
+        raise SuiteError(f"a suite is named by a text or a path, got {shown(name)}")
+    name = os.fsdecode(name)
     if name == "mini":
         from mergebook.suites import mini
 
         suite = mini.suite()
-    elif "/" in name or os.sep in name or Path(name).is_dir():
+    elif "/" in name or os.sep in name or os.path.isdir(name):
         from mergebook.suites.folder import folder_suite
 
         suite = folder_suite(name)

@@ -11,7 +11,7 @@ from typing import IO
 
 import numpy as np
 
-from mergebook.errors import SuiteError
+from mergebook.errors import SuiteError, one_line
 
 CHUNK = 1 << 22  # bytes of an array that are unpacked at once
 RATIO = 1032  # most that deflate, the packing of .npz files, can gain
@@ -62,6 +62,12 @@ class Arrays:
         self.header(key)
         with self._open(key) as member:
             return np.lib.format.read_array(member, allow_pickle=False)
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """An array of texts."""
+        array = self.read(key)
+        with self._checked(key):  # any four bytes may stand for a character
+            return tuple(map(str, array))
 
     def rows(self, key: str, index: np.ndarray) -> np.ndarray:
         """Rows of an array, in the order of the index; no others are kept in memory."""
@@ -118,11 +124,7 @@ class Arrays:
     def _checked(self, what: str) -> Iterator[None]:
         try:
             yield
+        except SuiteError:
+            raise
         except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds on damaged files
             raise SuiteError(f"{self.path}: {what} cannot be read ({one_line(error)})") from error
-
-
-def one_line(error: Exception) -> str:
-    """What an error says, on one line and not too long."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else f"{text[:200]}..."

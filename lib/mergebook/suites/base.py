@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
 
-from mergebook.errors import SuiteError, unknown
+from mergebook.errors import SuiteError, shown, unknown
 
 SPLITS = ("train", "validation", "test")
 MOST_IMAGES = 10**6  # of a task that are drawn or read at once
+
+
+def is_whole(value: object) -> bool:
+    """Whether a value is a whole number, NumPy's included."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 class Images(NamedTuple):
@@ -72,6 +78,13 @@ class Task:
     fingerprint: Callable[[], str] = field(default=lambda: "", repr=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not isinstance(self.title, str):
+            raise SuiteError(f"a task's name and title must be texts, got {shown(self.name)}")
+        for part in ("class_names", "templates"):
+            values = getattr(self, part)
+            is_list = isinstance(values, list | tuple)
+            if not is_list or not all(isinstance(each, str) for each in values):
+                raise SuiteError(f"task {self.name!r}: {part} must be texts, is {shown(values)}")
         if len(set(self.class_names)) != len(self.class_names) or len(self.class_names) < 2:
             raise SuiteError(f"task {self.name!r}: needs two or more distinct class names")
         for name in self.class_names:
@@ -116,9 +129,16 @@ class Task:
         if split not in SPLITS:
             raise SuiteError(f"task {self.name!r}: " + unknown("split", split, SPLITS))
         size = self.sizes[split] if size is None else size
-        if not 1 <= size <= MOST_IMAGES:
-            rule = "must be positive" if size < 1 else f"must be at most {MOST_IMAGES:,}"
-            raise SuiteError(f"task {self.name!r}: {split} size {rule}, got {size}")
+        if not is_whole(size) or not 1 <= size <= MOST_IMAGES:
+            raise SuiteError(
+                f"task {self.name!r}: {split} size must be positive, a whole number up to "
+                f"{MOST_IMAGES:,}, got {shown(size)}"
+            )
+        if not is_whole(seed) or seed < 0:
+            raise SuiteError(
+                f"task {self.name!r}: seed must be a whole number that is not negative, "
+                f"got {shown(seed)}"
+            )
         images = self.load(split, size, seed)
         if len(images) != size:
             raise SuiteError(
@@ -220,9 +240,9 @@ class Suite:
         SuiteError
             If ``num_tasks`` is not between 1 and the number of tasks.
         """
-        if not 1 <= num_tasks <= len(self):
+        if not is_whole(num_tasks) or not 1 <= num_tasks <= len(self):
             raise SuiteError(
                 f"suite {self.name!r} has {len(self)} tasks; num_tasks must be between 1 and "
-                f"{len(self)}, got {num_tasks}"
+                f"{len(self)}, got {shown(num_tasks)}"
             )
         return Suite(self.name, self.tasks[:num_tasks], self.source)

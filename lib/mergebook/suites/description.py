@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import re
-import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import yaml
 
-from mergebook.errors import SuiteError, unknown
+from mergebook.errors import SuiteError, one_line, shown, unknown
 from mergebook.suites.splits import Cuts
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 LONGEST_NAME = 100  # characters of a suite's or a task's name, which becomes that of a file
 MOST_BYTES = 1 << 20  # of a description
 MOST_NODES = 100_000  # values in it, counted as often as aliases repeat them
-
-
-def short(value: object) -> str:
-    """A value as an error shows it: its beginning, on one line."""
-    try:
-        return reprlib.repr(value)
-    except ValueError:  # a number of thousands of digits
-        return f"a long {type(value).__name__}"
 
 
 class _Loader(yaml.SafeLoader):
@@ -57,7 +48,7 @@ class _Loader(yaml.SafeLoader):
             if isinstance(name, yaml.ScalarNode) and name.tag != "tag:yaml.org,2002:merge":
                 if (name.tag, name.value) in seen:
                     raise yaml.constructor.ConstructorError(
-                        None, None, f"{short(name.value)} is given twice", name.start_mark
+                        None, None, f"{shown(name.value)} is given twice", name.start_mark
                     )
                 seen.add((name.tag, name.value))
         return super().construct_mapping(node, deep)
@@ -81,9 +72,8 @@ def read(path: Path) -> object:
         return yaml.load(raw.decode("utf-8"), _Loader) or {}
     except RecursionError:
         raise SuiteError(f"{path}: not readable as YAML (nested too deeply)") from None
-    except (yaml.YAMLError, ValueError) as error:  # also a date or number that is none
-        text = " ".join(str(error).split())
-        raise SuiteError(f"{path}: not readable as YAML ({text})") from error
+    except Exception as error:  # the loader raises others too, on a date or number that is none
+        raise SuiteError(f"{path}: not readable as YAML ({one_line(error)})") from error
 
 
 class Settings:
@@ -102,10 +92,10 @@ class Settings:
     def __init__(self, values: object, where: str, keys: tuple[str, ...]):
         self.where = where
         if not isinstance(values, Mapping):
-            raise SuiteError(f"{where}: must be a mapping, is {short(values)}")
+            raise SuiteError(f"{where}: must be a mapping, is {shown(values)}")
         for key in values:
             if key not in keys:
-                raise SuiteError(f"{where}: {unknown('setting', short(key).strip(chr(39)), keys)}")
+                raise SuiteError(f"{where}: {unknown('setting', key, keys)}")
         self.values = values
 
     def get(self, key: str, types: tuple[type, ...], what: str, default=None):
@@ -114,7 +104,7 @@ class Settings:
         if value is None:
             return default
         if not isinstance(value, types) or isinstance(value, bool):
-            raise SuiteError(f"{self.where}: {key} must be {what}, is {short(value)}")
+            raise SuiteError(f"{self.where}: {key} must be {what}, is {shown(value)}")
         return value
 
     def text(self, key: str, default: str = "") -> str:
@@ -127,7 +117,7 @@ class Settings:
         if not NAME.fullmatch(name) or name in reserved or len(name) > LONGEST_NAME:
             raise SuiteError(
                 f"{self.where}: name must be of letters, digits, '_', '.' and '-', at most "
-                f"{LONGEST_NAME}, and none of {', '.join(reserved)}; is {short(name)}"
+                f"{LONGEST_NAME}, and none of {', '.join(reserved)}; is {shown(name)}"
             )
         return name
 
@@ -138,7 +128,7 @@ class Settings:
         for each in value or ():
             # YAML reads a bare `no` as false and 1.0 as a number; a name is what was meant
             if not isinstance(each, str | int) or isinstance(each, bool):
-                raise SuiteError(f"{self.where}: {key}: {short(each)} is no text; put it in quotes")
+                raise SuiteError(f"{self.where}: {key}: {shown(each)} is no text; put it in quotes")
         return None if value is None else tuple(map(str, value))
 
     def side(self, default: int) -> int:
@@ -146,7 +136,7 @@ class Settings:
         side = self.get("image_size", (int,), "a number of pixels", default)
         if not 8 <= side <= 1024:
             raise SuiteError(
-                f"{self.where}: image_size must be between 8 and 1024, is {short(side)}"
+                f"{self.where}: image_size must be between 8 and 1024, is {shown(side)}"
             )
         return side
 
@@ -160,11 +150,11 @@ class Settings:
             if size is not None and not (size >= 1 if isinstance(size, int) else 0 < size < 1):
                 raise SuiteError(
                     f"{where}: {split} must be a number of images or a fraction between 0 and 1, "
-                    f"is {short(size)}"
+                    f"is {shown(size)}"
                 )
             values[split] = size
         values["seed"] = given.get("seed", (int,), "a whole number", default.seed)
         if not 0 <= values["seed"] < 2**63:
             rule = "must not be negative" if values["seed"] < 0 else "must be below 2^63"
-            raise SuiteError(f"{where}: seed {rule}, is {short(values['seed'])}")
+            raise SuiteError(f"{where}: seed {rule}, is {shown(values['seed'])}")
         return Cuts(**values)

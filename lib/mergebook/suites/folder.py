@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from mergebook.errors import SuiteError
+from mergebook.errors import SuiteError, one_line, shown
 from mergebook.suites.base import Suite, Task
 from mergebook.suites.description import Settings, read
 from mergebook.suites.splits import Cuts, loader
@@ -75,8 +75,8 @@ def folder_suite(folder: str | Path) -> Suite:
         return _suite(folder)
     except (OSError, ValueError, RuntimeError) as error:  # also a name with \0
         where = getattr(error, "filename", None) or str(folder)
-        problem = getattr(error, "strerror", None) or error
-        raise SuiteError(f"{where!r} cannot be read: {problem}") from error
+        problem = getattr(error, "strerror", None) or one_line(error)
+        raise SuiteError(f"{shown(where)} cannot be read: {problem}") from error
 
 
 def _suite(folder: Path) -> Suite:
@@ -100,13 +100,13 @@ def _expand(folder: Path, given: Settings) -> Path:
     text = os.path.expandvars(given.text("images", "."))
     if missing := re.search(r"\$\{?(\w+)", text):
         raise SuiteError(
-            f"{given.where}: images is {text!r}, and the environment variable {missing[1]} "
+            f"{given.where}: images is {shown(text)}, and the environment variable {missing[1]} "
             "is not set; let it name the folder that the images are in"
         )
     try:
         images = folder / Path(text).expanduser()
     except RuntimeError as error:  # nobody of that name
-        raise SuiteError(f"{given.where}: images is {text!r}: {error}") from error
+        raise SuiteError(f"{given.where}: images is {shown(text)}: {one_line(error)}") from error
     if not images.is_dir():
         raise SuiteError(f"{given.where}: images: no folder {str(images)!r}")
     return images

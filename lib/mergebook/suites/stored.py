@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from mergebook.errors import SuiteError
-from mergebook.suites.arrays import Arrays, one_line
+from mergebook.errors import SuiteError, one_line
+from mergebook.suites.arrays import Arrays
 from mergebook.suites.base import SPLITS
 from mergebook.suites.splits import Part
 
@@ -49,7 +49,8 @@ class Stored(NamedTuple):
         for path in self.files:
             with path.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
-            digest.update(f"{path.relative_to(self.root).as_posix()} {content}\n".encode())
+            line = f"{path.relative_to(self.root).as_posix()} {content}\n"
+            digest.update(line.encode("utf-8", "surrogateescape"))  # names may be any bytes
         return digest.hexdigest()
 
 
@@ -84,7 +85,7 @@ def read_npz(path: Path) -> Stored:
             raise SuiteError(
                 f"{path}: class_names must be a list of strings, is {dtype} {list(shape)}"
             )
-        classes = tuple(map(str, file.read("class_names")))
+        classes = file.texts("class_names")
     return Stored(classes, parts, path, (path,))
 
 

@@ -6,13 +6,14 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mergebook.errors import CheckpointError
+from mergebook.errors import CheckpointError, one_line, shown
 from mergebook.weights.digest import Digest
 from mergebook.writing import whole
 
@@ -118,6 +119,23 @@ class Checkpoint(Mapping[str, Tensor]):
             )
         return tuple(entry.get_shape()), DTYPES[name]
 
+    def described(self, field: str) -> Any:
+        """A metadata field that holds JSON.
+
+        Raises
+        ------
+        CheckpointError
+            If there is no such field, or it is not JSON (names the file and the field).
+        """
+        if field not in self.metadata:
+            raise CheckpointError(f"{self.path}: no metadata field {field!r}")
+        try:
+            return json.loads(self.metadata[field])
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(
+                f"{self.path}: metadata field {field!r} is not readable ({one_line(error)})"
+            ) from error
+
     def hash_while_reading(self) -> None:
         """From now on feed what is read to the file's hash, so that no pass is spent on it."""
         self._digest = Digest(self.path)
@@ -162,17 +180,23 @@ class Checkpoint(Mapping[str, Tensor]):
         return Checkpoint, (self.path,)
 
 
-def _readable(path: str | os.PathLike[str]) -> Path:
-    """The path of a file that is there and not empty."""
+def as_path(path: str | os.PathLike[str]) -> Path:
+    """A path; CheckpointError for what is none."""
     if not isinstance(path, str | os.PathLike):
         raise CheckpointError(f"a checkpoint is named by a path, got {type(path).__name__}")
-    path = Path(os.fsdecode(path))
+    return Path(os.fsdecode(path))
+
+
+def _readable(path: str | os.PathLike[str]) -> Path:
+    """The path of a file that is there and not empty."""
+    path = as_path(path)
     try:
         size = path.stat().st_size
     except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(f"checkpoint not found: {path}") from None
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot read {str(path)!r}: {error}") from error
+        problem = getattr(error, "strerror", None) or one_line(error)
+        raise CheckpointError(f"cannot read {shown(str(path))}: {problem}") from error
     if not path.is_file():
         raise CheckpointError(f"not a checkpoint file: {path}")
     if size == 0:
@@ -207,7 +231,10 @@ def save_checkpoint(
         If there are no tensors, one that no file can hold (see :func:`refuse_unstorable`), or the
         file cannot be written (for instance a full disk); the target is then as it was before.
     """
-    path, metadata = Path(path), dict(metadata or {})
+    path = as_path(path)
+    if not isinstance(tensors, Mapping) or not isinstance(metadata or {}, Mapping):
+        raise CheckpointError(f"cannot write {path}: tensors and metadata must be mappings")
+    metadata = dict(metadata or {})
     if not tensors:
         raise CheckpointError(f"cannot write {path}: there are no tensors")
     for key, tensor in tensors.items():

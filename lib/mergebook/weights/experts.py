@@ -88,6 +88,8 @@ class Experts:
         self.entries = entries
         self.frozen_extra = frozen_extra
         self.progress = progress
+        if progress is not None and not callable(progress):
+            raise CheckpointError(f"progress must wrap names, as tqdm does; got {progress!r}")
         self._experts = open_experts(experts)
         self.tasks = tuple(self._experts)
         self.base = open_source(base, "base")

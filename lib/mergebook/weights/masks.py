@@ -128,10 +128,27 @@ class Masks:
         file = Checkpoint(path)
         if "masks" not in file.metadata:
             raise CheckpointError(f"{path} holds no masks")
-        return cls.from_description(file.metadata["masks"], dict(file))
+        return cls.described_by(file, dict(file))
 
     @classmethod
-    def from_description(cls, description: str, packed: Mapping[str, Tensor]) -> Masks:
-        """Masks from the JSON of :meth:`describe` and the packed rows."""
-        facts = json.loads(description)
-        return cls(tuple(facts["tasks"]), packed, facts["shapes"])
+    def described_by(cls, file: Checkpoint, packed: Mapping[str, Tensor]) -> Masks:
+        """Masks from the packed rows, and a file's JSON of :meth:`describe`.
+
+        Raises
+        ------
+        CheckpointError
+            If the file has none, or it is not that of the rows (names the file and the field).
+        """
+        facts = file.described("masks")
+        try:
+            tasks, shapes = tuple(facts["tasks"]), facts["shapes"]
+            counts = {key: len(tasks) * math.ceil(math.prod(shapes[key]) / 8) for key in shapes}
+            good = all(isinstance(task, str) for task in tasks) and all(
+                packed[key].dtype == torch.uint8 and packed[key].numel() == count
+                for key, count in counts.items()
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            good = False
+        if not good:
+            raise CheckpointError(f"{file.path}: metadata field 'masks' does not fit the masks")
+        return cls(tasks, packed, shapes)
