@@ -89,6 +89,7 @@ def test_a_page_without_citations_has_no_empty_list(render):
     [
         ("[there](../basics/what_is_merged.ipynb)", "executed/basics/what_is_merged.html", "there"),
         ("[](the_idea.ipynb)", "executed/tall_masks/the_idea.html", "The idea in pictures"),
+        ("[T-Switch](../methods/t_switch.md)", "executed/methods/t_switch.html", "T-Switch"),
         ("[*all*](/book/methods)", "book/methods.html", "all"),
         ("[it](../../book/how_to_read.md#words)", "book/how_to_read.html#words", "it"),
         ("[it](../../book/tall_masks/index)", "book/tall_masks/index.html", "it"),
@@ -99,6 +100,10 @@ def test_links_to_other_pages_lead_to_the_published_book(render, link, address, 
     html = render(TITLE + link)
     shown = re.search(rf'<a[^>]*href="{BOOK}/{address}"[^>]*>(.*?)</a></p>', html)
     assert re.sub("<.*?>", "", shown[1]) == text
+
+
+def test_a_link_to_no_page_is_told(render):
+    render(TITLE + "[there](../basics/no.ipynb)", expect=["target not found: '../basics/no.ipynb'"])
 
 
 def test_links_within_the_page_stay(render):
@@ -189,3 +194,13 @@ def test_the_prose_of_every_notebook_is_rendered(name, project, tmp_path):
     assert found == []
     # The notebook is not executed here, so that what it glues is missing.
     assert [flaw for flaw in flaws if "[mystnb.glue]" not in flaw] == []
+
+
+@pytest.mark.parametrize("name", ["atlas/leaderboard", "benchmark/tasks", NAME])
+def test_an_executed_notebook_leaves_no_markup(name, project, tmp_path, smoke_project):
+    notebook, page = find_notebooks()[name], tmp_path / "page"
+    executed = smoke_project / "executed" / f"{name}.ipynb"
+    assert render_page(notebook, {}, executed, smoke_project / "results", page) == []
+    text = article((page / "index.html").read_text(encoding="utf-8"))
+    found = [text[max(0, m.start() - 40) : m.end() + 40] for m in LEFT.finditer(text)]
+    assert found == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
 
@@ -48,8 +49,16 @@ class Book:
         """Address of a page in the published book; empty if there is no such book."""
         return f"{self.base}{name}.html" if self.base else ""
 
+    def name(self, page: str) -> str | None:
+        """Text of a link to a page: its title, or its name if it is made by the pipeline.
+
+        None if the book has no such page.
+        """
+        made = any(fnmatch(page, pattern) for pattern in _pages(self.toc, ("glob",)))
+        return self.title(page) or (page.rpartition("/")[2] if made else None)
+
     def title(self, name: str) -> str | None:
-        """First heading of a page's source; None if the book has no such page."""
+        """First heading of a page's source; None if there is none."""
         if name.startswith("executed/"):
             notebook = find_notebooks(self.root).get(name.removeprefix("executed/"))
             return notebook.title if notebook else None
@@ -63,7 +72,9 @@ class Book:
         The sections of a chapter are listed where the page is one of them.
         """
         parts = self.toc.get("parts") or [{"chapters": self.toc.get("chapters") or []}]
-        parts = [part | {"chapters": list(self._links(part["chapters"]))} for part in parts]
+        parts = [
+            part | {"chapters": list(self._links(part.get("chapters") or []))} for part in parts
+        ]
         shown = [part for part in parts if self.base and part["chapters"]]
         return {"format": "jb-book", "root": self.page} | ({"parts": shown} if shown else {})
 
@@ -82,10 +93,10 @@ def _read_yaml(path: Path) -> dict:
     return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
 
 
-def _pages(entries: object) -> Iterator[str]:
-    """Names of all pages at or below an entry of a table of contents."""
+def _pages(entries: object, keys: tuple[str, ...] = ("file", "root")) -> Iterator[str]:
+    """Names of all pages (or patterns of names) at or below an entry of a table of contents."""
     if isinstance(entries, dict):
-        yield from (entries[key] for key in ("file", "root") if key in entries)
+        yield from (entries[key] for key in keys if key in entries)
         entries = list(entries.values())
     for each in entries if isinstance(entries, list) else ():
-        yield from _pages(each)
+        yield from _pages(each, keys)

@@ -54,14 +54,14 @@ class LinksToTheBook(SphinxPostTransform):
             anchor = node.get("reftargetid") or anchor
             if node.get("refdomain") != "doc":
                 path = _place(self.env.docname, path)
-            name = re.sub(r"\.(md|ipynb)$", "", path)
-            title = book.title(name)
-            if name == book.page or title is None:
+            page = re.sub(r"\.(md|ipynb)$", "", path)
+            name = book.name(page)
+            if page == book.page or name is None:
                 continue
-            text = node.astext() if node["refexplicit"] else title
+            text = node.astext() if node["refexplicit"] else name
             link = nodes.inline(text, text)
             if book.base:
-                address = book.address(name) + (f"#{anchor}" if anchor else "")
+                address = book.address(page) + (f"#{anchor}" if anchor else "")
                 link = nodes.reference(text, text, internal=False, refuri=address)
             node.replace_self(link)
 
@@ -92,6 +92,7 @@ def _lead_to_the_book(app, pagename, templatename, context, doctree) -> None:
     hasdoc = context["hasdoc"]
     context["hasdoc"] = lambda name: name != "search" and hasdoc(name)
     book = app.config.rerun_book
+    context["pageurl"] = book.published or None  # the canonical page is the book's
     here = book.address(book.page)
     if here and "body" in context:
         context["body"] = LINK.sub(lambda m: m[1] + urljoin(here, m[2]), context["body"])

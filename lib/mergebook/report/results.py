@@ -51,11 +51,9 @@ def load_results(notebook: str, name: str) -> pd.DataFrame:
     Raises
     ------
     ReportError
-        If there is none (names the notebook to run).
+        If there is none (names the notebook and the folder).
     """
     path = results_dir() / notebook / f"{name}.csv"
     if not path.is_file():
-        raise ReportError(
-            f"no results {path.name!r} of {notebook}; run it: mergebook run {notebook}"
-        )
+        raise ReportError(f"no results {path.name!r} of {notebook} in {results_dir()}: make book")
     return pd.read_csv(path)
