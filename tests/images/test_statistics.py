@@ -6,23 +6,23 @@ import torch
 import mergebook as mb
 from mergebook.activations import (
     Seen,
-    Tape,
+    conjugate_gradients,
+    damp,
     diagonal_fisher,
     output_gradients,
     output_moments,
     seen_inputs,
     solve,
-    tower_weights,
 )
+from mergebook.activations.sensitivity import block_of
 from mergebook.calibration import Calibration
 from mergebook.errors import CheckpointError, ParameterError
 from mergebook.methods.cat import _basis, _mask, _trim
 from mergebook.methods.esm import _polarised
-from mergebook.methods.mats import conjugate_gradients
-from mergebook.methods.regmean import damp
-from mergebook.methods.sens import block_of, prepare_sens
+from mergebook.methods.sens import prepare_sens
 from mergebook.registry import get_method
 from mergebook.towers import clip
+from mergebook.towers.tape import Tape, tower_weights
 from mergebook.towers.tower import Tower
 from mergebook.weights import Experts, Layer
 from mergebook.weights.qkv import named_like

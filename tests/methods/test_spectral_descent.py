@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import mergebook as mb
-from mergebook.methods.awd import disentangle
+from mergebook.learning.disentangling import disentangle
 from mergebook.methods.doge import modification
 from mergebook.weights import Experts
 

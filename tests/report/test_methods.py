@@ -26,6 +26,20 @@ def test_docstrings_become_markdown():
     )
 
 
+def test_citations_say_where_also_across_lines():
+    text = "As [yadav2023ties,\nreleased code] and [wei2025doge; a port, by an author]."
+    assert methods.to_markdown(text) == (
+        "As {cite}`yadav2023ties` (released code) and {cite}`wei2025doge` (a port, by an author)."
+    )
+
+
+def test_formulas_stay_in_their_list():
+    text = "1. One.\n2. On\n\n   .. math:: a\n       + b\n\n3. Three."
+    assert methods.to_markdown(text) == (
+        "1. One.\n2. On\n\n   $$\n   a\n   + b\n   $$\n\n3. Three."
+    )
+
+
 def test_tables_become_markdown():
     rule = "=====  ==========="
     rows = ["Forms:", "", rule, "form   formula", rule, "one    :math:`x`", "two    a b", rule, ""]
@@ -48,7 +62,8 @@ def test_every_method_has_a_page(name, keys):
     assert set(re.findall(r"\{cite\}`([^`]+)`", page)) <= keys, "citations are in references.bib"
     for each in method.parameters:
         assert f"| `{each.name}` | `{each.default}` |" in page
-    assert not re.search(r":\w+:`|^\.\. |====", page, re.MULTILINE), "reStructuredText is left"
+    assert not re.search(r":\w+:`|^ *\.\. |====", page, re.MULTILINE), "reStructuredText is left"
+    assert not re.search(r"\[[a-z]+\d{4}[a-z]+", page), "the key of a citation is left"
     assert page.count("$$") % 2 == 0
     code = page.split("```python\n")[1].split("```")[0]
     compile(code, name, "exec")

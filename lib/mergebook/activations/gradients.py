@@ -14,7 +14,7 @@ from mergebook.errors import MethodError
 from mergebook.towers.tape import BATCH, Tap, Tape
 from mergebook.towers.tower import Weights
 
-Estimate = Literal["exact", "batched"]
+Estimator = Literal["exact", "batched"]
 
 
 def output_gradients(
@@ -49,7 +49,7 @@ def output_gradients(
         yield dict(zip(tape.taps, gradients, strict=True))
 
 
-def _class_scores(calibration: Calibration, task: str, estimate: Estimate):
+def _class_scores(calibration: Calibration, task: str, estimate: Estimator):
     r"""Scores whose squared gradients add up to the Fisher information.
 
     For each class c the sum over images of :math:`\sqrt{p_c}\,\log p_c`, with the first factor held
@@ -69,7 +69,7 @@ def diagonal_fisher(
     calibration: Calibration,
     task: str,
     weights: Weights,
-    estimate: Estimate = "exact",
+    estimate: Estimator = "exact",
     batch_size: int = 32,
 ) -> dict[str, Tensor]:
     r"""Diagonal of the Fisher information of one expert, for every tensor.

@@ -1,4 +1,4 @@
-"""Moments of what enters each map, block by block, and systems of equations with them."""
+"""Moments of what enters each map, block by block."""
 
 from __future__ import annotations
 
@@ -14,10 +14,6 @@ from mergebook.towers.tape import BATCH, Kind, Stage, Tape, as_stored, tower_wei
 from mergebook.towers.tower import Weights
 from mergebook.weights import Experts, Layer
 from mergebook.weights.qkv import named_like
-
-# Share of the largest eigenvalue of a second moment below which a direction counts as unseen.
-# Activations in float32 are good to 1e-7 and their squares to 1e-14: less is rounding.
-SEEN = 1e-8
 
 
 @dataclass(frozen=True)
@@ -141,22 +137,3 @@ def _seen(kind: Kind, layer: Layer, moments: Tensor) -> Seen:
     elif kind == "patches":
         base, deltas = base.flatten(1), deltas.flatten(2)
     return Seen(kind, replace(layer, base=base, deltas=deltas), moments, layer.base.shape)
-
-
-def solve(moment: Tensor, right: Tensor, cutoff: float = SEEN) -> Tensor:
-    r"""The smallest X with :math:`X M = R`, where inputs were seen.
-
-    Parameters
-    ----------
-    moment : Tensor, float64 [in, in]
-        Symmetric M with eigenvalues of at least 0.
-    right : Tensor, float64 [out, in]
-        The right-hand side R, or the nearest that M can reach.
-    cutoff : float
-        Eigenvectors with less than this share of the largest eigenvalue are directions that no
-        image has: X is zero along them. (:math:`X = R M^+`, the pseudo-inverse.)
-    """
-    values, vectors = torch.linalg.eigh(moment)
-    there = values > cutoff * values[-1]  # none of a moment that is zero
-    vectors = vectors[:, there]
-    return right @ vectors / values[there] @ vectors.mT

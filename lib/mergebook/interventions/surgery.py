@@ -36,7 +36,7 @@ def draw_surgery(site: Site, rank: int, generator: torch.Generator) -> dict[str,
     return {"down": down, "up": torch.zeros(width, rank)}
 
 
-def _operate(
+def operate(
     experts: Experts,
     calibration: Calibration,
     learning: Learning,
@@ -46,6 +46,7 @@ def _operate(
     scale: float,
     rank: int,
 ) -> IntervenedModel:
+    """Learn the corrections of a merge, of its features and perhaps after every block."""
     merged = shared_merge(experts, calibration, merge, scale)
     features = merged.state_dict()["proj"].shape[1]
     sites = surgery_sites(calibration.tower, features, blocks=blocks)
@@ -98,50 +99,4 @@ def surgery(
     number of steps.
     """
     options = {"merge": merge, "scale": scale, "rank": rank}
-    return _operate(experts, calibration, learning, blocks=False, **options)
-
-
-@model_method(
-    "surgery_v2",
-    title="SurgeryV2",
-    paper="yang2024surgeryv2",
-    family="intervention",
-    needs=("images",),
-    grid={"scale": SMALL_SCALES},
-)
-def surgery_v2(
-    experts: Experts,
-    calibration: Calibration,
-    *,
-    merge: Corrected = "task_arithmetic",
-    scale: MergeScale = 0.3,
-    rank: CorrectionRank = 16,
-    learning: Training = Learning(steps=60, lr=3e-3),
-) -> IntervenedModel:
-    r"""Surgery after every block, on all tokens, and on the features.
-
-    :math:`\hat X_b = X_b - \mathrm{ReLU}(X_b W_{b,\mathrm{down}}^\top) W_{b,\mathrm{up}}^\top` for
-    the output :math:`X_b \in R^{L \times d}` of block b; what is corrected enters the next block.
-    The loss of a task is the sum over the blocks of the mean absolute difference between the mean
-    tokens of :math:`\hat X_b` and of the expert's block, plus that of the features.
-    Storage b(P' + F) + 32 T M bits with M = 2 r (B d + D), B the number of blocks.
-
-    Parameters
-    ----------
-    rank : int, default 16
-        Rank r of each correction; the released code uses 16 for ViT-B and 4 for ViT-L/14.
-    steps : int, default 60
-        Adam steps of each task; 1000 in the paper.
-    lr : float, default 3e-3
-        Learning rate of Adam; 1e-3 in the released code, which takes more steps.
-    seed : int, default 0
-        Seed of the start and of the order of the images, the same for each task.
-
-    Notes
-    -----
-    As released, the code has 12 blocks of width 768 written in; here depth and width are those of
-    the backbone. For a comparison at equal size, :data:`surgery` needs rank r (B d + D) / D: 304
-    against rank 16 on ViT-B, 132 against rank 4 on ViT-L/14.
-    """
-    options = {"merge": merge, "scale": scale, "rank": rank}
-    return _operate(experts, calibration, learning, blocks=True, **options)
+    return operate(experts, calibration, learning, blocks=False, **options)

@@ -11,8 +11,10 @@ from mergebook.calibration import Calibration
 from mergebook.learning.combination import Combination
 from mergebook.learning.descent import minimise
 from mergebook.learning.objectives import entropy_of_all_tasks
+from mergebook.merged import SharedModel
 from mergebook.registry.types import Learning
 from mergebook.values import Range
+from mergebook.weights import Experts
 
 Init = Annotated[float, Range(0, 3), r"Value that all coefficients :math:`\lambda` start from."]
 Clamp = Annotated[Literal["unit", "none"], "Whether the coefficients are held within [0, 1]."]
@@ -73,3 +75,16 @@ def learn_coefficients(
         what="coefficients",
     )
     return coefficients().detach(), curve
+
+
+def merge_learned(
+    experts: Experts,
+    combination: Combination,
+    calibration: Calibration,
+    learning: Learning,
+    **options: object,
+) -> SharedModel:
+    """Merge with the coefficients that :func:`learn_coefficients` finds."""
+    coefficients, _ = learn_coefficients(combination, calibration, learning, **options)
+    merged = combination(coefficients)
+    return SharedModel.build(experts, lambda layer: merged[layer.name])

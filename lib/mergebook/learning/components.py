@@ -12,6 +12,7 @@ from mergebook.calibration import Calibration
 from mergebook.learning.combination import frozen_weights
 from mergebook.learning.descent import minimise
 from mergebook.learning.objectives import entropy_of_all_tasks
+from mergebook.merged import SharedModel
 from mergebook.registry import Qkv
 from mergebook.registry.types import Learning
 from mergebook.weights import Experts
@@ -147,3 +148,16 @@ def learn_components(
     curve = minimise(learned, loss, learning, what="masks and coefficients")
     masks = {name: kept(values).detach() for name, values in logits.items()}
     return coefficients.detach(), masks, curve
+
+
+def merge_chosen(
+    experts: Experts,
+    components: Components,
+    calibration: Calibration,
+    learning: Learning,
+    **options: object,
+) -> SharedModel:
+    """Merge with the masks and coefficients that :func:`learn_components` finds."""
+    coefficients, masks, _ = learn_components(components, calibration, learning, **options)
+    merged = components(coefficients, masks)
+    return SharedModel.build(experts, lambda layer: merged[layer.name])

@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 from mergebook.calibration import Calibration
-from mergebook.learning import Combination, learn_coefficients
-from mergebook.learning.coefficients import INITS, Clamp, Init
+from mergebook.learning import Combination
+from mergebook.learning.coefficients import INITS, Clamp, Init, merge_learned
 from mergebook.merged import SharedModel
 from mergebook.registry import Learning, model_method
 from mergebook.weights import Experts
-
-
-def merge_learned(
-    experts: Experts,
-    combination: Combination,
-    calibration: Calibration,
-    learning: Learning,
-    **options: object,
-) -> SharedModel:
-    """Merge with the coefficients that :func:`learn_coefficients` finds."""
-    coefficients, _ = learn_coefficients(combination, calibration, learning, **options)
-    merged = combination(coefficients)
-    return SharedModel.build(experts, lambda layer: merged[layer.name])
 
 
 @model_method(

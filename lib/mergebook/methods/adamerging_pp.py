@@ -6,15 +6,14 @@ from typing import Annotated
 
 from mergebook.calibration import Calibration
 from mergebook.learning import Combination, Parts
-from mergebook.learning.coefficients import INITS, Clamp, Init
+from mergebook.learning.coefficients import INITS, Clamp, Init, merge_learned
 from mergebook.merged import SharedModel
-from mergebook.methods.adamerging import merge_learned
 from mergebook.methods.ties import elected, prepare_ties
-from mergebook.registry import Learning, Range, model_method
+from mergebook.registry import Learning, model_method
+from mergebook.registry.types import Density
 from mergebook.weights import Experts
 from mergebook.weights.select import Keep
 
-Density = Annotated[float, Range(0, 1), "Kept share of the trimming."]
 Rule = Annotated[Keep, "Rule of the trimming, see :data:`mergebook.methods.ties.ties`."]
 
 

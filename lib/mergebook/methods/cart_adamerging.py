@@ -9,8 +9,8 @@ from torch import Tensor
 
 from mergebook.calibration import Calibration
 from mergebook.learning import Combination
+from mergebook.learning.coefficients import merge_learned
 from mergebook.merged import SharedModel
-from mergebook.methods.adamerging import merge_learned
 from mergebook.methods.cart import centred
 from mergebook.registry import Learning, Range, model_method
 from mergebook.registry.types import Arrangement, Rank

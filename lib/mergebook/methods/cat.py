@@ -11,6 +11,7 @@ from torch import Tensor
 from mergebook.activations import SEEN, Seen, seen_inputs
 from mergebook.calibration import Calibration
 from mergebook.registry import Range, merge_method
+from mergebook.registry.types import NumImages, Scale
 from mergebook.weights import Experts, Layer
 
 
@@ -111,13 +112,13 @@ def cat(
     layer: Layer,
     state: dict[str, Tensor],
     *,
-    scale: Annotated[float, Range(0, 3)] = 0.4,
+    scale: Scale = 0.4,
     rank: Annotated[float, Range(0, 1)] = 0.02,
     trade_off: Annotated[float, Range(0)] = 1.0,
     trim_scales: Annotated[float, Range(0, 1)] = 0.02,
     trim_shifts: Annotated[float, Range(0, 1)] = 0.02,
     rescale: bool = True,
-    num_images: Annotated[int, Range(1)] = 8,
+    num_images: NumImages = 8,
 ) -> Tensor:
     r"""Take from each task vector what disturbs the other tasks, then add up.
 
@@ -137,12 +138,6 @@ def cat(
 
     Parameters
     ----------
-    layer : Layer
-        Base ``[*s]`` and task vectors ``[T, *s]``.
-    state : dict of str to Tensor
-        Sums of the trimmed task vectors.
-    scale : float, default 0.4
-        The coefficient :math:`\alpha`.
     rank : float, default 0.02
         Eigenvectors removed for each protected task, as a share of the number of outputs (rounded
         down).

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mergebook.registry import Range, merge_method
+from mergebook.registry.types import Density, Scale
 from mergebook.weights import Experts, Layer, TopEntries, sum_tasks, top_entries
 from mergebook.weights.spectral import is_chosen, resolve, triplets
 
@@ -116,8 +117,8 @@ def doge(
     layer: Layer,
     state: tuple[frozenset[str], TopEntries],
     *,
-    scale: Annotated[float, Range(0, 3)] = 0.07,
-    density: Annotated[float, Range(0, 1)] = 0.3,
+    scale: Scale = 0.07,
+    density: Density = 0.3,
     divisor: Annotated[int, Range(1)] = 6,
     lr: Annotated[float, Range(0, 0.1)] = 1e-4,
     steps: Annotated[int, Range(0, 1_000_000)] = 400,
@@ -143,10 +144,6 @@ def doge(
 
     Parameters
     ----------
-    layer : Layer
-        Base ``[*s]`` and task vectors ``[T, *s]``.
-    state : tuple of frozenset of str and TopEntries
-        Names of the matrices, and the marks :math:`m_t`.
     scale : float, default 0.07
         The coefficient :math:`\eta`: length of a task's part of the merged matrix.
     density : float, default 0.3

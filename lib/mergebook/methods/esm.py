@@ -12,6 +12,7 @@ from mergebook.activations import SEEN, Seen, seen_inputs
 from mergebook.calibration import Calibration
 from mergebook.methods.tsv import tsv_vector
 from mergebook.registry import Range, merge_method
+from mergebook.registry.types import NumImages
 from mergebook.weights import Experts, Layer
 from mergebook.weights.spectral import triplets
 
@@ -94,7 +95,7 @@ def esm(
     scale: Annotated[float, Range(0, 5)] = 1.5,
     variant: Variant = "paper",
     polarise: bool = True,
-    num_images: Annotated[int, Range(1)] = 32,
+    num_images: NumImages = 32,
 ) -> Tensor:
     r"""Give each task the directions in which its task vector moves the outputs the most.
 
@@ -117,10 +118,6 @@ def esm(
 
     Parameters
     ----------
-    layer : Layer
-        Base ``[*s]`` and task vectors ``[T, *s]``.
-    state : dict of str to Tensor
-        Merged task vectors of the linear maps.
     scale : float, default 1.5
         The coefficient :math:`\alpha`, chosen on validation data in the paper. The two variants
         differ by a factor of about 2.

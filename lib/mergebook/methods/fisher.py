@@ -7,9 +7,10 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from mergebook.activations import Estimate, diagonal_fisher
+from mergebook.activations import Estimator, diagonal_fisher
 from mergebook.calibration import Calibration
 from mergebook.registry import Range, merge_method
+from mergebook.registry.types import NumImages
 from mergebook.towers.tape import tower_weights
 from mergebook.weights import Experts, Layer
 
@@ -21,7 +22,7 @@ def prepare_fisher(
     experts: Experts,
     calibration: Calibration,
     num_images: int,
-    estimate: Estimate,
+    estimate: Estimator,
     batch_size: int,
     normalise: bool,
     floor: float,
@@ -56,8 +57,8 @@ def fisher(
     layer: Layer,
     state: Sums,
     *,
-    num_images: Annotated[int, Range(1)] = 32,
-    estimate: Estimate = "exact",
+    num_images: NumImages = 32,
+    estimate: Estimator = "exact",
     batch_size: Annotated[int, Range(1)] = 32,
     normalise: bool = True,
     floor: Annotated[float, Range(0)] = 1e-6,
@@ -75,10 +76,6 @@ def fisher(
 
     Parameters
     ----------
-    layer : Layer
-        Base ``[*s]`` and task vectors ``[T, *s]``.
-    state : dict of str to (Tensor, Tensor)
-        For each tensor the sums over tasks of the weighted task vectors and of the weights.
     num_images : int, default 32
         Images per task, the first of the calibration; FusionBench takes 256. The exact estimate
         costs one pass back per class: on the mini suite 5 seconds for 32 images of 8 tasks.

@@ -10,6 +10,7 @@ from torch import Tensor
 from mergebook.activations import seen_inputs, solve
 from mergebook.calibration import Calibration
 from mergebook.registry import Range, merge_method
+from mergebook.registry.types import NumImages
 from mergebook.weights import Experts, Layer
 
 
@@ -42,7 +43,7 @@ def lot(
     state: dict[str, Tensor],
     *,
     scale: Annotated[float, Range(0, 5)] = 1.2,
-    num_images: Annotated[int, Range(1)] = 64,
+    num_images: NumImages = 64,
 ) -> Tensor:
     r"""Merge task vectors so that features drift least, layer by layer, in closed form.
 
@@ -57,10 +58,6 @@ def lot(
 
     Parameters
     ----------
-    layer : Layer
-        Base ``[*s]`` and task vectors ``[T, *s]``.
-    state : dict of str to Tensor
-        :math:`T^\star` of matrices and scales.
     scale : float, default 1.2
         The coefficient :math:`\lambda`; the paper's 1.2 is for ViT-B/32, 1.5 for ViT-L/14.
     num_images : int, default 64

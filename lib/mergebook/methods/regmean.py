@@ -1,24 +1,21 @@
-"""RegMean [jin2023regmean] and RegMean++ [nguyen2025regmeanpp]: least squares on outputs."""
+"""RegMean: least squares on the outputs of linear maps [jin2023regmean]."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-import torch
 from torch import Tensor
 
-from mergebook.activations import Seen, seen_inputs, solve
+from mergebook.activations import Seen, damp, seen_inputs, solve
 from mergebook.calibration import Calibration
 from mergebook.registry import Range, merge_method
+from mergebook.registry.types import NumImages
 from mergebook.weights import Experts, Layer
 
+OffDiagonal = Annotated[
+    float, Range(0, 1), r"Factor on the entries of :math:`G_t` off its diagonal."
+]
 FACTORS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 1.0)
-
-
-def damp(moments: Tensor, off_diagonal: float) -> Tensor:
-    """Moments ``[..., d, d]`` with all entries off the diagonal multiplied by a factor."""
-    diagonal = torch.diagonal(moments, dim1=-2, dim2=-1)
-    return off_diagonal * moments + (1 - off_diagonal) * torch.diag_embed(diagonal)
 
 
 def regression(seen: Seen, off_diagonal: float) -> Tensor:
@@ -40,21 +37,6 @@ def prepare_regmean(
     }
 
 
-def prepare_regmean_pp(
-    experts: Experts, calibration: Calibration, num_images: int, off_diagonal: float
-) -> dict[str, Tensor]:
-    """The same block by block: what enters a block comes from the merged blocks before it."""
-    merged = {key: experts.base[key].to(experts.dtype) for key in experts.base}
-    merged |= {layer.name: layer.base + layer.total / layer.num_tasks for layer in experts}
-    vectors = {}
-    for seen in seen_inputs(experts, calibration.first(num_images), merged):
-        if seen.kind == "linear":
-            name = seen.layer.name
-            vectors[name] = regression(seen, off_diagonal)
-            merged[name] = experts.base[name].to(experts.dtype) + vectors[name]
-    return vectors
-
-
 @merge_method(
     "regmean",
     title="RegMean",
@@ -68,8 +50,8 @@ def regmean(
     layer: Layer,
     state: dict[str, Tensor],
     *,
-    num_images: Annotated[int, Range(1)] = 64,
-    off_diagonal: Annotated[float, Range(0, 1)] = 0.95,
+    num_images: NumImages = 64,
+    off_diagonal: OffDiagonal = 0.95,
 ) -> Tensor:
     r"""Merge each linear map so that its outputs are closest to those of the experts' maps.
 
@@ -84,10 +66,6 @@ def regmean(
 
     Parameters
     ----------
-    layer : Layer
-        Base ``[*s]`` and task vectors ``[T, *s]``.
-    state : dict of str to Tensor
-        Merged task vectors of the linear maps.
     num_images : int, default 64
         Images per task, the first of the calibration; the released code takes 256.
     off_diagonal : float, default 0.95
@@ -109,50 +87,6 @@ def regmean(
 
     The tables of the AdaMerging line and of FusionBench report RegMean ten points apart (71.8 and
     82.4 on ViT-B/32), on different checkpoints: do not mix them.
-    """
-    mean = layer.total / layer.num_tasks
-    return layer.base + state.get(layer.name, mean)
-
-
-@merge_method(
-    "regmean_pp",
-    title="RegMean++",
-    paper="nguyen2025regmeanpp",
-    family="statistics",
-    prepare=prepare_regmean_pp,
-    needs=("images",),
-    grid={"off_diagonal": FACTORS},
-)
-def regmean_pp(
-    layer: Layer,
-    state: dict[str, Tensor],
-    *,
-    num_images: Annotated[int, Range(1)] = 64,
-    off_diagonal: Annotated[float, Range(0, 1)] = 0.95,
-) -> Tensor:
-    r"""RegMean on what the merged model itself will feed to each block.
-
-    As ``regmean``, but the tokens that enter block :math:`\ell` are the outputs of the merged
-    blocks before it, for the images of every task. Within the block each expert's own maps carry
-    them on. Blocks are merged one after the other, embedding first (averaged), output projection
-    last [nguyen2025regmeanpp].
-
-    Parameters
-    ----------
-    layer : Layer
-        Base ``[*s]`` and task vectors ``[T, *s]``.
-    state : dict of str to Tensor
-        Merged task vectors of the linear maps.
-    num_images : int, default 64
-        Images per task, the first of the calibration; the released code takes 256.
-    off_diagonal : float, default 0.95
-        As for ``regmean``.
-
-    Notes
-    -----
-    Singular sums of moments are treated as in ``regmean``. The released code merges the encoder's
-    blocks and leaves the final norm at the base; here norms are averaged, and the output
-    projection, which Hugging Face's tower lacks, is merged on the merged model's class tokens.
     """
     mean = layer.total / layer.num_tasks
     return layer.base + state.get(layer.name, mean)

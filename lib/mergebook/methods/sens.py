@@ -7,67 +7,13 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from mergebook.activations import output_gradients
+from mergebook.activations.sensitivity import block_of, sensitivities, transfers
 from mergebook.calibration import Calibration
 from mergebook.errors import MethodError
-from mergebook.learning import entropy
 from mergebook.registry import Range, merge_method
-from mergebook.towers.tape import BATCH, Tape, tower_weights
-from mergebook.towers.tower import Weights
+from mergebook.registry.types import NumImages, Scale
+from mergebook.towers.tape import tower_weights
 from mergebook.weights import Experts, Layer, sum_tasks
-
-
-def block_of(name: str) -> str:
-    """Block that a tensor of the tower belongs to: its number, "embedding" or "output"."""
-    if "resblocks." in name:
-        return name.split("resblocks.")[1].split(".")[0]
-    return "output" if name == "proj" or name.startswith("ln_post") else "embedding"
-
-
-def sensitivities(calibration: Calibration, task: str, weights: Weights) -> dict[str, Tensor]:
-    r"""Mean over images of :math:`|\langle\nabla H, \theta\rangle|` of each block, H the entropy.
-
-    Summed over a map and its bias the inner product is that of the output with its gradient:
-    :math:`\langle g x^\top, W\rangle + \langle g, b\rangle = \langle g, y\rangle`.
-    """
-    tape, images = Tape(calibration.backbone), calibration.inputs[task]
-    images = images.to(weights["proj"].dtype)
-    head = calibration.heads[task].to(images.dtype)
-    total: dict[str, Tensor] = {}
-    for batch in images.split(BATCH):
-
-        def scores(features: Tensor) -> list[Tensor]:
-            return [len(features) * entropy(calibration.logits(features, task, head))]
-
-        for gradients in output_gradients(tape, weights, batch, scores):
-            products: dict[str, Tensor] = {}
-            for key, gradient in gradients.items():
-                product = (gradient * tape.taps[key].y).sum((1, 2))
-                block = block_of(key)
-                products[block] = products[block] + product if block in products else product
-            for block, product in products.items():
-                size = product.abs().sum()
-                total[block] = total[block] + size if block in total else size
-    return {block: value / len(images) for block, value in total.items()}
-
-
-@torch.no_grad()
-def transfers(calibration: Calibration, weights: dict[str, Weights]) -> Tensor:
-    """How well each expert predicts the other tasks as their experts do: shares ``[T]``, sum 1."""
-    tasks, agreement = list(weights), torch.zeros(len(weights), len(weights), dtype=torch.float64)
-    for column, task in enumerate(tasks):
-        predictions = []
-        for own in weights.values():
-            images = calibration.inputs[task].to(own["proj"].dtype)
-            features = torch.cat([calibration.tower(own, batch) for batch in images.split(BATCH)])
-            head = calibration.heads[task].to(features.dtype)
-            predictions.append(calibration.logits(features, task, head).softmax(-1).double())
-        for row, prediction in enumerate(predictions):
-            if row != column:
-                shared = torch.minimum(prediction, predictions[column]).sum(-1)
-                agreement[row, column] = shared.mean()
-    total = agreement.sum(1)
-    return total / total.sum() if len(tasks) > 1 else torch.ones_like(total)
 
 
 def prepare_sens(
@@ -104,9 +50,9 @@ def sens(
     layer: Layer,
     state: dict[str, Tensor],
     *,
-    scale: Annotated[float, Range(0, 3)] = 0.3,
+    scale: Scale = 0.3,
     temperature: Annotated[float, Range(1e-3)] = 0.05,
-    num_images: Annotated[int, Range(1)] = 32,
+    num_images: NumImages = 32,
 ) -> Tensor:
     r"""Task arithmetic with a coefficient per task and block, from sensitivity and transfer.
 
@@ -123,10 +69,6 @@ def sens(
 
     Parameters
     ----------
-    layer : Layer
-        Base ``[*s]`` and task vectors ``[T, *s]``.
-    state : dict of str to Tensor
-        Coefficients :math:`\sigma^l` ``[T]`` of every block.
     scale : float, default 0.3
         The coefficient :math:`\alpha`.
     temperature : float, default 0.05

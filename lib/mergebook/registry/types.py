@@ -28,7 +28,7 @@ Arrangement = Annotated[
 
 Steps = Annotated[int, Range(0, 1_000_000), "Steps of Adam."]
 LearningRate = Annotated[float, Range(0, 1), "Learning rate of Adam."]
-BatchSize = Annotated[int, Range(1), "Images of each task per step."]
+BatchSize = Annotated[int, Range(1), "Images of each task per batch."]
 Batches = Annotated[int, Range(1), "Batches of each task per step."]
 Seed = Annotated[int, Range(0), "Seed of the order of the images."]
 Optimizer = Annotated[

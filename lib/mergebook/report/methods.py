@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import textwrap
 from pathlib import Path
 
 import pandas as pd
@@ -26,13 +27,13 @@ NEEDS = {
     ("images",): "unlabelled images",
     ("images", "labels"): "labelled images",
 }
-CITATION = re.compile(r"\[([a-z]+\d{4}[a-z]+)(?:, ([^\]]+))?\]_?")
+CITATION = re.compile(r"\[([a-z]+\d{4}[a-z]+)(?:[,;]\s+([^\]]+))?\]_?")
 RULE = r"=+(?: +=+)+\n"
 TABLE = re.compile(
     rf"^(?P<rule>{RULE})(?P<head>[^\n]+\n){RULE}(?P<body>(?:[^=\n][^\n]*\n)+){RULE}", re.MULTILINE
 )
 ROLE = re.compile(r":(?:func|data|class|meth|attr|mod):`~?([^`]+)`")
-MATH = re.compile(r"^\.\. math::([^\n]*\n(?:[ ]+[^\n]*\n|\n)*)", re.MULTILINE)
+MATH = re.compile(r"^( *)\.\. math::([^\n]*\n(?:\1 +[^\n]*\n|\n)*)", re.MULTILINE)  # also in lists
 SECTION = re.compile(r"^(\w[\w ]*)\n-{3,}\n", re.MULTILINE)
 
 
@@ -47,13 +48,20 @@ def sections(doc: str) -> dict[str, str]:
 def to_markdown(text: str) -> str:
     """Turn the reStructuredText of our docstrings into MyST Markdown."""
     text = TABLE.sub(_table, text + "\n")  # first: its columns go by position
-    text = MATH.sub(lambda block: f"$$\n{inspect.cleandoc(block[1])}\n$$\n\n", text)
+    text = MATH.sub(_formula, text)
     text = re.sub(r":math:`([^`]+)`", r"$\1$", text)
     text = ROLE.sub(lambda role: f"`{role[1].rpartition('.')[2]}`", text)
     text = re.sub(r"``([^`]+)``", r"`\1`", text)
-    return CITATION.sub(
-        lambda found: f"{{cite}}`{found[1]}`" + (f" ({found[2]})" if found[2] else ""), text
-    ).strip()
+    return CITATION.sub(_citation, text).strip()
+
+
+def _citation(found: re.Match) -> str:
+    where = f" ({' '.join(found[2].split())})" if found[2] else ""
+    return f"{{cite}}`{found[1]}`{where}"
+
+
+def _formula(block: re.Match) -> str:
+    return textwrap.indent(f"$$\n{inspect.cleandoc(block[2])}\n$$\n\n", block[1])
 
 
 def _table(block: re.Match) -> str:
