@@ -431,7 +431,7 @@ def test_fewer_images_than_a_batch_and_unequal_numbers_of_images(experts, calibr
         ({"form": "mini_multi", "part": 96}, "part=96 does not give four separate slices of 96"),
         ({"form": "maxi"}, "form='maxi' is not one of"),
         ({"merge": "magic"}, "merge='magic' is not one of"),
-        ({"rank": 0}, "rank=0 is not a whole number of at least 1"),
+        ({"rank": 0}, "rank=0 is not a whole number from 1 to 4096"),
     ],
 )
 def test_what_does_not_fit_is_named(params, message, experts, calibration):

@@ -13,7 +13,7 @@ from mergebook.registry import Learning, Range, model_method
 from mergebook.registry.types import Scale
 from mergebook.weights import Experts
 
-Training = Annotated[Learning, {"steps": Range(1), "lr": Range(0, 10)}]
+Training = Annotated[Learning, {"steps": Range(1, 1_000_000), "lr": Range(0, 10)}]
 
 
 @model_method(
