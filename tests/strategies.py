@@ -20,6 +20,7 @@ from mergebook.weights import Experts, save_checkpoint
 settings.register_profile("mergebook", max_examples=15, deadline=None, derandomize=True)
 settings.load_profile("mergebook")
 
+MANY = 64  # up to so many whole numbers, all are tried
 SHAPES = ((), (5,), (3, 4), (2, 1, 2, 2), (1, 9), (0, 3))
 
 
@@ -115,8 +116,9 @@ def parameters(draw, name: str, tasks: tuple[str, ...], **fixed) -> dict:
         elif parameter.type == "bool":
             chosen[parameter.name] = draw(st.booleans())
         elif parameter.type == "int":
-            high = parameter.range.high or len(tasks) + 1
-            chosen[parameter.name] = draw(st.integers(math.ceil(parameter.range.low), high))
+            low, high = parameter.range.low, parameter.range.high or math.inf
+            high = high if high <= MANY else max(low, len(tasks) + 1)  # where counts differ
+            chosen[parameter.name] = draw(st.integers(low, high))
         else:
             high = min(parameter.range.high, parameter.range.low + 3)
             number = st.integers(0, 16).map(

@@ -238,6 +238,8 @@ def test_pcb_of_constant_vectors_is_the_base():
         ("pcb", {"variant": "paper"}, "variant='paper' is not one of 'vision'"),
         ("pcb", {"scale": {"task0": 1.0}}, "scale must give one value for each"),
         ("cabs", {"m": 0}, "m=0 is not a whole number"),
+        ("cabs", {"m": 10**12}, "m=1000000000000 is not a whole number from 1 to 65536"),
+        ("cabs", {"n": 10**12}, "n=1000000000000 is not a whole number from 0 to 65536"),
         ("cabs", {"scale": {"elsewhere": 1.0}}, "missing or unknown: elsewhere, task0"),
         ("dare_ta", {"drop": 1.5}, "drop=1.5"),
         ("dare_ties", {"seed": -1}, "seed=-1"),

@@ -74,12 +74,16 @@ class Oracle:
     generic : bool
         Whether it is compared on generic (Gaussian) numbers only: the result of a truncated
         decomposition is not unique where singular values are equal.
+    jumps : bool
+        Whether rounding may decide between two quite different results. It is then compared in
+        double precision, and in single where the method agrees with itself in double.
     """
 
     function: Callable
     named: bool
     tolerance: float
     generic: bool
+    jumps: bool
 
 
 @dataclass(frozen=True)
@@ -91,14 +95,14 @@ class ImageOracle:
     tolerance: float
 
 
-def oracle(function=None, *, tolerance: float = 0.0, generic: bool = False):
+def oracle(function=None, *, tolerance: float = 0.0, generic=False, jumps=False):
     """Register the oracle, on flat vectors, of the method of the same name."""
-    return _register(function, named=False, tolerance=tolerance, generic=generic)
+    return _register(function, named=False, tolerance=tolerance, generic=generic, jumps=jumps)
 
 
-def named_oracle(function=None, *, tolerance: float = 0.0, generic: bool = False):
+def named_oracle(function=None, *, tolerance: float = 0.0, generic=False, jumps=False):
     """Register the oracle, on state dicts, of the method of the same name."""
-    return _register(function, named=True, tolerance=tolerance, generic=generic)
+    return _register(function, named=True, tolerance=tolerance, generic=generic, jumps=jumps)
 
 
 def image_oracle(*choices: dict, tolerance: float = 1e-5):

@@ -174,8 +174,11 @@ def redundant_vector(taus, penalty, lr, steps):
         loss = penalty * delta.norm()
         for i, j in pairs:
             a, b = taus[i] - delta, taus[j] - delta
-            if a.norm() > 0 and b.norm() > 0:
-                loss = loss + (a @ b / a.norm() / b.norm()).abs() / len(pairs)
+            cosine = a @ b / a.norm() / b.norm()
+            if (
+                abs(float(cosine.detach())) < 1 - 1e-10
+            ):  # parallel ones are at the kink, as are zeros
+                loss = loss + cosine.abs() / len(pairs)
         (gradient,) = torch.autograd.grad(loss, delta)
         delta = (delta - lr * gradient).detach().requires_grad_()
     return delta.detach().numpy()

@@ -146,7 +146,8 @@ def to_unit(values, low, high):
     return (values - low) / (high - low) if high > low else np.zeros_like(values)
 
 
-@oracle(tolerance=1e-4, generic=True)  # weights are differences of scores from their threshold
+# Weights are differences of scores from their threshold, and one counts in full if it is alone.
+@oracle(tolerance=1e-4, generic=True, jumps=True)
 def pcb(base, experts, d, scale, density, variant, clip):
     tau = task_vectors(base, experts)
     num, size = tau.shape

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from mergebook.merged.low_rank import Compressed, LowRankModel, factorise
 from mergebook.methods.cart import cart_rank
-from mergebook.registry import Range, model_method
+from mergebook.registry import model_method
+from mergebook.registry.types import Qkv, Rank, Tensors, WideScale
 from mergebook.weights import Experts, Layer
-from mergebook.weights.qkv import Qkv
-from mergebook.weights.spectral import Tensors, is_chosen, resolve
+from mergebook.weights.spectral import is_chosen, resolve
 
 
 @model_method("cart_indexing", title="CART-Indexing", paper="choi2024cart", family="compression")
 def cart_indexing(
     experts: Experts,
     *,
-    rank: Annotated[float, Range(0, 1)] = 0.08,
-    scale: Annotated[float, Range(0, 10)] = 1.0,
+    rank: Rank = 0.08,
+    scale: WideScale = 1.0,
     tensors: Tensors = "blocks",
     qkv: Qkv = "fused",
 ) -> LowRankModel:
@@ -33,16 +31,12 @@ def cart_indexing(
 
     Parameters
     ----------
-    experts : Experts
-        Base and experts.
     rank : float, default 0.08
         Kept share :math:`\rho` of the full rank; 0 leaves these matrices at the average.
     scale : float, default 1.0
         The coefficient :math:`\lambda`.
     tensors : {"blocks", "matrices"}, default "blocks"
         Which tensors are decomposed, see :data:`mergebook.methods.cart.cart`.
-    qkv : {"fused", "split"}, default "fused"
-        Query, key and value as one stacked matrix or as three, whichever way they are stored.
 
     Notes
     -----

@@ -46,8 +46,6 @@ def emr(
 
     Parameters
     ----------
-    experts : Experts
-        Base and experts.
     rescaler : {"paper", "released", "none"}, default "paper"
         Ratio of two sums over the model, as in the paper's formula; of two sums of the tensors'
         means, as in the released code; or 1, an ablation.

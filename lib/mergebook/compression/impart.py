@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mergebook.merged.factored import FactoredModel, matrix_shape, sparse_factors
 from mergebook.registry import Range, model_method
+from mergebook.registry.types import Seed
 from mergebook.weights import Experts
 
 
@@ -56,7 +57,7 @@ def impart(
     ratio: Annotated[float, Range(1, 1000)] = 8.0,
     prune: Annotated[float, Range(0, 0.99)] = 0.8,
     exponent: Annotated[float, Range(0, 10)] = 0.5,
-    seed: Annotated[int, Range(0)] = 0,
+    seed: Seed = 0,
 ) -> FactoredModel:
     r"""Drop entries of each task vector's singular vectors at random, fewer of the important ones.
 
@@ -73,8 +74,6 @@ def impart(
 
     Parameters
     ----------
-    experts : Experts
-        Base and experts.
     ratio : float, default 8
         Entries of a matrix per kept entry, in expectation; the paper goes to 32 and beyond, on
         matrices of thousands of rows.

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from torch import Tensor
 
 from mergebook.merged import MaskedModel, SparseModel
-from mergebook.registry import Range, model_method
+from mergebook.registry import model_method
+from mergebook.registry.types import Density, Keep
 from mergebook.weights import Experts, Layer, top_entries
-from mergebook.weights.select import Keep
 
 
 @model_method(
@@ -18,7 +16,7 @@ from mergebook.weights.select import Keep
 def magnitude_masking(
     experts: Experts,
     *,
-    density: Annotated[float, Range(0, 1)] = 0.1,
+    density: Density = 0.1,
     keep: Keep = "k+1",
 ) -> MaskedModel:
     r"""Mask the sum of the task vectors where the task's own vector is largest.
@@ -26,16 +24,6 @@ def magnitude_masking(
     :math:`\hat\theta_t = \theta_0 + m_t \odot \sum_t \tau_t`, where :math:`m_t` marks the largest
     magnitudes of the whole :math:`\tau_t`; scale 1. The default density is that of the released
     code. Storage b(2P' + F) + T P' bits.
-
-    Parameters
-    ----------
-    experts : Experts
-        Base and experts.
-    density : float, default 0.1
-        Marked share of the entries that count.
-    keep : {"k+1", "k"}, default "k+1"
-        Whether one entry more than k = int(d * density), and all magnitudes equal to the
-        threshold, are marked, as in the released code, or exactly k.
     """
     top = top_entries(experts, density, keep)
 
@@ -51,7 +39,7 @@ def magnitude_masking(
 def magnitude_pruning(
     experts: Experts,
     *,
-    density: Annotated[float, Range(0, 1)] = 0.1,
+    density: Density = 0.1,
     keep: Keep = "k+1",
 ) -> SparseModel:
     r"""Keep the largest entries of each task's own vector.
@@ -60,14 +48,5 @@ def magnitude_pruning(
     :data:`magnitude_masking`. Our reading: the paper names this baseline, but neither the share
     it keeps nor its code is published. Storage b(P' + F + K) + T P' bits for K kept entries,
     their places as bitmaps.
-
-    Parameters
-    ----------
-    experts : Experts
-        Base and experts.
-    density : float, default 0.1
-        Kept share of the entries that count.
-    keep : {"k+1", "k"}, default "k+1"
-        Rule of the selection, see :data:`magnitude_masking`.
     """
     return SparseModel.build(experts, top_entries(experts, density, keep).mask)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from mergebook.merged.packing import pack_codes
 from mergebook.merged.quantised import QuantisedModel, dequantise
-from mergebook.registry import Range, model_method
+from mergebook.registry import model_method
+from mergebook.registry.types import Bits
 from mergebook.weights import Experts, Layer
 
 Part = tuple[Tensor, Tensor]  # codes [R, *s] and grids [R, 2]
@@ -85,7 +86,7 @@ def _compress(
 def tvq(
     experts: Experts,
     *,
-    bits: Annotated[int, Range(1, 8)] = 4,
+    bits: Bits = 4,
     target: Literal["task_vector", "expert"] = "task_vector",
 ) -> QuantisedModel:
     r"""Quantise each task vector, tensor by tensor, on a uniform grid over its range.
@@ -102,8 +103,6 @@ def tvq(
 
     Parameters
     ----------
-    experts : Experts
-        Base and experts.
     bits : int, default 4
         Bits per entry; the paper has 8, 4, 3 and 2.
     target : {"task_vector", "expert"}, default "task_vector"
@@ -130,8 +129,8 @@ def tvq(
 def rtvq(
     experts: Experts,
     *,
-    bits: Annotated[int, Range(1, 8)] = 2,
-    base_bits: Annotated[int, Range(1, 8)] = 3,
+    bits: Bits = 2,
+    base_bits: Bits = 3,
     error_correction: bool = True,
 ) -> QuantisedModel:
     r"""Quantise the mean of the task vectors once, and each task's offset from it with few bits.
@@ -144,8 +143,6 @@ def rtvq(
 
     Parameters
     ----------
-    experts : Experts
-        Base and experts.
     bits : int, default 2
         Bits per entry of an offset.
     base_bits : int, default 3

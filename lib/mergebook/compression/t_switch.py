@@ -111,8 +111,6 @@ def t_switch(
 
     Parameters
     ----------
-    experts : Experts
-        Base and experts.
     drop : float, default 0.6
         Discarded share; the published commands have 0.6 for full fine-tuning, 0.4 for LoRA and
         0.7 for RoBERTa.

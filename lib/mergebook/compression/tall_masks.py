@@ -9,9 +9,15 @@ from torch import Tensor
 from mergebook.merged import MaskedModel
 from mergebook.methods.consensus import tall_mask
 from mergebook.methods.ties import prepare_ties, ties_vector
-from mergebook.registry import PerTask, Range, model_method
+from mergebook.registry import model_method
+from mergebook.registry.types import Density, Keep, Threshold
 from mergebook.weights import Experts, Layer
-from mergebook.weights.select import Keep
+
+Strict = Annotated[
+    bool,
+    "``>`` as in the released code, or ``>=`` as in the paper's formula; they differ where both "
+    "sides are equal, in practice where no task changed a weight.",
+]
 
 # The search of the paper's code, per task.
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6)
@@ -27,8 +33,8 @@ THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6)
 def tall_ta(
     experts: Experts,
     *,
-    threshold: Annotated[PerTask, Range(0, 10)] = 0.4,
-    strict: bool = True,
+    threshold: Threshold = 0.4,
+    strict: Strict = True,
 ) -> MaskedModel:
     r"""One mask per task over the sum of the task vectors.
 
@@ -36,16 +42,6 @@ def tall_ta(
     and :math:`m_t = 1\{|\tau_t| > \lambda_t |\tau_{MTL} - \tau_t|\}` [wang2024localizing, sec. 4].
     At threshold 1 the mask minimises :math:`\|\hat\theta_t - \theta_t\|_1` over all binary masks;
     a larger threshold makes it sparser. Storage b(2P' + F) + T P' bits.
-
-    Parameters
-    ----------
-    experts : Experts
-        Base and experts.
-    threshold : float or mapping of task to float, default 0.4
-        The thresholds :math:`\lambda_t`, chosen for each task on its validation split.
-    strict : bool, default True
-        ``>`` as in the released code, or ``>=`` as in the paper's formula; they differ where both
-        sides are equal, in practice where no task changed a weight.
     """
 
     def localise(layer: Layer) -> tuple[Tensor, Tensor]:
@@ -64,29 +60,16 @@ def tall_ta(
 def tall_ties(
     experts: Experts,
     *,
-    threshold: Annotated[PerTask, Range(0, 10)] = 0.4,
-    density: Annotated[float, Range(0, 1)] = 0.2,
+    threshold: Threshold = 0.4,
+    density: Density = 0.2,
     keep: Keep = "k+1",
-    strict: bool = True,
+    strict: Strict = True,
 ) -> MaskedModel:
     r"""One mask per task over the TIES vector (disjoint sum, scale 1).
 
     As :func:`tall_ta` with :math:`\tau_{MTL}` from TIES; the :math:`\tau_t` that it is compared
     with are not trimmed. Where TIES left nothing, every task that changed the weight uses it (for
     thresholds below 1). Storage b(2P' + F) + T P' bits.
-
-    Parameters
-    ----------
-    experts : Experts
-        Base and experts.
-    threshold : float or mapping of task to float, default 0.4
-        The thresholds :math:`\lambda_t`, chosen for each task on its validation split.
-    density : float, default 0.2
-        Kept share of the trimming, see :data:`mergebook.methods.ties.ties`.
-    keep : {"k+1", "k"}, default "k+1"
-        Rule of the trimming, see :data:`mergebook.methods.ties.ties`.
-    strict : bool, default True
-        ``>`` as in the released code, or ``>=`` as in the paper's formula.
     """
     state = prepare_ties(experts, density, keep)
 

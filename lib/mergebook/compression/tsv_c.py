@@ -7,8 +7,8 @@ from typing import Annotated
 from mergebook.merged.low_rank import Compressed, LowRankModel, factorise
 from mergebook.methods.tsv import tsv_rank
 from mergebook.registry import Range, model_method
+from mergebook.registry.types import Qkv
 from mergebook.weights import Experts, Layer
-from mergebook.weights.qkv import Qkv
 
 
 @model_method("tsv_c", title="TSV-C", paper="gargiulo2025tsv", family="compression")
@@ -28,13 +28,9 @@ def tsv_c(
 
     Parameters
     ----------
-    experts : Experts
-        Base and experts.
     budget : float, default 1.0
         Share of the full rank that all tasks have together: :math:`k = \lfloor b\,r/T \rfloor`,
         at most r. The paper's is 1; T keeps every direction.
-    qkv : {"fused", "split"}, default "fused"
-        Query, key and value as one stacked matrix or as three, whichever way they are stored.
 
     Notes
     -----

@@ -8,8 +8,10 @@ from torch import Tensor
 from mergebook.weights import Layer
 from mergebook.weights.spectral import NULL
 
+PARALLEL = 1e-10  # distance of a cosine from 1 at which two vectors count as parallel
 
-def gram(layer: Layer) -> Tensor:
+
+def inner_products(layer: Layer) -> Tensor:
     """Inner products ``[T, T]`` of the task vectors of a layer, in float64."""
     rows = layer.deltas.reshape(layer.num_tasks, layer.numel)
     products = torch.empty(len(rows), len(rows), dtype=torch.float64, device=rows.device)
@@ -46,6 +48,7 @@ def disentangle(products: Tensor, penalty: float, lr: float, steps: int) -> Tens
         inner = apart @ apart.mT
         inverse = _inverse(inner.diagonal(), least)
         cosine = (inner * inverse * inverse[:, None]).fill_diagonal_(0)
+        cosine[cosine.abs() > 1 - PARALLEL] = 0  # no gradient there; rounding would make one up
         # What |cos(i, j)| gives to apart[i]; it gives as much to apart[j], hence the factor 2.
         pull = cosine.abs() * inverse.square()[:, None] - cosine.sign() * inverse * inverse[:, None]
         gradient = 2 * pull.sum(1) @ apart / pairs

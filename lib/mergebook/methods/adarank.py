@@ -9,7 +9,7 @@ from mergebook.learning.coefficients import INITS
 from mergebook.learning.components import Components, Learn, merge_chosen
 from mergebook.merged import SharedModel
 from mergebook.registry import Learning, Range, model_method
-from mergebook.registry.types import Arrangement, Rank
+from mergebook.registry.types import Qkv, Rank
 from mergebook.weights import Experts
 
 
@@ -28,7 +28,7 @@ def adarank(
     rank: Rank = 1.0,
     init: Annotated[float, Range(0, 10)] = 0.3,
     learn: Learn = "both",
-    qkv: Arrangement = "fused",
+    qkv: Qkv = "fused",
     learning: Learning = Learning(steps=60, lr=3e-3),
 ) -> SharedModel:
     r"""Task arithmetic with learned masks on the singular components of the task vectors.

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from mergebook.learning.disentangling import disentangle, gram
+from mergebook.learning.disentangling import disentangle, inner_products
 from mergebook.registry import Range, merge_method
-from mergebook.registry.types import Scale
+from mergebook.registry.types import Scale, Steps
 from mergebook.weights import Experts, Layer, sum_tasks
 
 Scope = Literal["model", "layer"]
@@ -23,7 +23,7 @@ def prepare_awd(
         return None
     products = torch.zeros(len(experts.tasks), len(experts.tasks), dtype=torch.float64)
     for layer in experts:
-        products += gram(layer).cpu()
+        products += inner_products(layer).cpu()
     return disentangle(products, penalty, lr, steps)
 
 
@@ -42,7 +42,7 @@ def awd(
     scale: Scale = 0.3,
     penalty: Annotated[float, Range(0, 10)] = 0.1,
     lr: Annotated[float, Range(0, 1)] = 0.01,
-    steps: Annotated[int, Range(0, 1_000_000)] = 300,
+    steps: Steps = 300,
     scope: Scope = "model",
 ) -> Tensor:
     r"""Remove one redundant vector from all task vectors, so that they become orthogonal; add up.
@@ -79,6 +79,6 @@ def awd(
     """
     redundant = state
     if redundant is None:
-        redundant = disentangle(gram(layer), penalty, lr, steps)
+        redundant = disentangle(inner_products(layer), penalty, lr, steps)
     weights = scale * (1 - layer.num_tasks * redundant)
     return layer.base + sum_tasks(layer.deltas * layer.per_task(weights))

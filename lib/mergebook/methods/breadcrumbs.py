@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mergebook.registry import Range, merge_method
+from mergebook.registry.types import Density, Scale
 from mergebook.weights import Layer
 
 
@@ -47,8 +48,8 @@ def middle(vectors: Tensor, density: float, outliers: float) -> Tensor:
 def breadcrumbs(
     layer: Layer,
     *,
-    scale: Annotated[float, Range(0, 3)] = 0.4,
-    density: Annotated[float, Range(0, 1)] = 0.2,
+    scale: Scale = 0.4,
+    density: Density = 0.2,
     outliers: Annotated[float, Range(0, 1)] = 0.1,
     over: Literal["tensor", "rows"] = "tensor",
 ) -> Tensor:
@@ -61,10 +62,6 @@ def breadcrumbs(
 
     Parameters
     ----------
-    layer : Layer
-        Base ``[*s]`` and task vectors ``[T, *s]``.
-    scale : float, default 0.4
-        The coefficient :math:`\alpha`.
     density : float, default 0.2
         The kept share :math:`\beta`; what remains after the outliers is the most there is.
     outliers : float, default 0.1

@@ -9,8 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mergebook.methods.breadcrumbs import largest
-from mergebook.registry import PerTask, Range, merge_method
+from mergebook.registry import Range, merge_method
+from mergebook.registry.types import ScalePerTask
 from mergebook.weights import Layer
+
+LARGEST = 2**16  # entries of a block: the last one of a tensor is filled up to it
 
 
 def balanced(vector: Tensor, free: Tensor, n: int, last: int) -> Tensor:
@@ -36,9 +39,9 @@ def balanced(vector: Tensor, free: Tensor, n: int, last: int) -> Tensor:
 def cabs(
     layer: Layer,
     *,
-    scale: Annotated[PerTask, Range(0, 3)] = 1.2,
-    n: Annotated[int, Range(0, 65_536)] = 32,
-    m: Annotated[int, Range(1, 65_536)] = 256,
+    scale: ScalePerTask = 1.2,
+    n: Annotated[int, Range(0, LARGEST)] = 32,
+    m: Annotated[int, Range(1, LARGEST)] = 256,
     fair: bool = True,
     rest: Literal["share", "drop"] = "share",
     order: Literal["given", "reversed"] = "given",
@@ -52,10 +55,6 @@ def cabs(
 
     Parameters
     ----------
-    layer : Layer
-        Base ``[*s]`` and task vectors ``[T, *s]``.
-    scale : float or mapping of task to float, default 1.2
-        The coefficients :math:`\lambda_t`.
     n : int, default 32
         Entries that a task keeps in each block; all that are free where that is fewer.
     m : int, default 256

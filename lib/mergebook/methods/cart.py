@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from mergebook.methods.tsv import tsv_vector
-from mergebook.registry import Range, merge_method
+from mergebook.registry import merge_method
+from mergebook.registry.types import Rank, Scale, Tensors, WideScale
 from mergebook.weights import Layer
-from mergebook.weights.spectral import Tensors, factors, is_chosen, resolve, singular_values
+from mergebook.weights.spectral import factors, is_chosen, resolve, singular_values
 
 Origin = Literal["average", "base", "task_arithmetic", "tsv_m"]
 Rule = Literal["share", "energy"]
@@ -42,8 +43,6 @@ def centred(
 
     Parameters
     ----------
-    layer : Layer
-        Base ``[*s]`` and task vectors ``[T, *s]``.
     centre : Tensor, shape [*s]
         The origin minus the base, c.
     tensors : {"blocks", "matrices"}
@@ -104,10 +103,10 @@ def cart(
     layer: Layer,
     state: Tensors,
     *,
-    rank: Annotated[float, Range(0, 1)] = 0.12,
-    scale: Annotated[float, Range(0, 10)] = 2.0,
+    rank: Rank = 0.12,
+    scale: WideScale = 2.0,
     origin: Origin = "average",
-    origin_scale: Annotated[float, Range(0, 3)] = 0.3,
+    origin_scale: Scale = 0.3,
     tensors: Tensors = "blocks",
     rule: Rule = "share",
 ) -> Tensor:
@@ -125,10 +124,6 @@ def cart(
 
     Parameters
     ----------
-    layer : Layer
-        Base ``[*s]`` and task vectors ``[T, *s]``.
-    state : {"blocks", "matrices"}
-        Which tensors are decomposed in this model.
     rank : float, default 0.12
         Kept share :math:`\rho` of the full rank; released are 0.12, 0.16 and 0.32 for 8, 14 and
         20 tasks.
@@ -181,8 +176,8 @@ def cart_uncentred(
     layer: Layer,
     state: Tensors,
     *,
-    rank: Annotated[float, Range(0, 1)] = 0.12,
-    scale: Annotated[float, Range(0, 10)] = 0.3,
+    rank: Rank = 0.12,
+    scale: WideScale = 0.3,
     tensors: Tensors = "blocks",
     rule: Rule = "share",
 ) -> Tensor:
@@ -194,10 +189,6 @@ def cart_uncentred(
 
     Parameters
     ----------
-    layer : Layer
-        Base ``[*s]`` and task vectors ``[T, *s]``.
-    state : {"blocks", "matrices"}
-        Which tensors are decomposed in this model.
     rank : float, default 0.12
         Kept share :math:`\rho` of the full rank.
     scale : float, default 0.3

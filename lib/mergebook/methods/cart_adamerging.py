@@ -13,7 +13,7 @@ from mergebook.learning.coefficients import merge_learned
 from mergebook.merged import SharedModel
 from mergebook.methods.cart import centred
 from mergebook.registry import Learning, Range, model_method
-from mergebook.registry.types import Arrangement, Rank
+from mergebook.registry.types import Qkv, Rank
 from mergebook.weights import Experts, Layer
 from mergebook.weights.spectral import resolve
 
@@ -36,7 +36,7 @@ def cart_adamerging(
     rank: Rank = 0.16,
     init: Annotated[float, Range(0, 10)] = 2.0,
     clamp: Literal["none", "unit", "extended"] = "none",
-    qkv: Arrangement = "fused",
+    qkv: Qkv = "fused",
     learning: Learning = Learning(steps=60, lr=3e-2),
 ) -> SharedModel:
     r"""CART with one coefficient per task and tensor, learned on unlabelled images.

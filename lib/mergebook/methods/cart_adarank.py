@@ -9,7 +9,7 @@ from mergebook.learning.components import Components, Learn, merge_chosen
 from mergebook.merged import SharedModel
 from mergebook.methods.cart_adamerging import CENTRED_INITS
 from mergebook.registry import Learning, Range, model_method
-from mergebook.registry.types import Arrangement, Rank
+from mergebook.registry.types import Qkv, Rank
 from mergebook.weights import Experts
 
 
@@ -28,7 +28,7 @@ def cart_adarank(
     rank: Rank = 0.16,
     init: Annotated[float, Range(0, 10)] = 2.0,
     learn: Learn = "both",
-    qkv: Arrangement = "fused",
+    qkv: Qkv = "fused",
     learning: Learning = Learning(steps=60, lr=3e-3),
 ) -> SharedModel:
     r"""AdaRank around the average: learned masks on the components of centred task vectors.

@@ -12,8 +12,14 @@ from torch import Tensor
 from mergebook.methods.task_arithmetic import SCALES
 from mergebook.methods.ties import TiesState, prepare_ties, ties_vector
 from mergebook.registry import PerTask, Range, merge_method
+from mergebook.registry.types import Density, Keep, Scale, Seed, Threshold
 from mergebook.weights import Layer
-from mergebook.weights.select import Keep
+
+Votes = Annotated[int, Range(0, 1000), "Least number of tasks that must use a weight."]
+Shuffled = Annotated[
+    bool,
+    "A control of ours: in each tensor, keep as many entries as the votes would, at random.",
+]
 
 
 def tall_mask(layer: Layer, vector: Tensor, threshold: PerTask, *, strict: bool = True) -> Tensor:
@@ -57,19 +63,16 @@ def consensus(
 
 
 @merge_method(
-    "consensus_ta",
-    title="Consensus TA",
-    paper="wang2024localizing",
-    grid={"scale": SCALES},
+    "consensus_ta", title="Consensus TA", paper="wang2024localizing", grid={"scale": SCALES}
 )
 def consensus_ta(
     layer: Layer,
     *,
-    scale: Annotated[float, Range(0, 3)] = 0.3,
-    k: Annotated[int, Range(0)] = 2,
-    threshold: Annotated[PerTask, Range(0, 10)] = 0.4,
-    shuffled: bool = False,
-    seed: Annotated[int, Range(0)] = 0,
+    scale: Scale = 0.3,
+    k: Votes = 2,
+    threshold: Threshold = 0.4,
+    shuffled: Shuffled = False,
+    seed: Seed = 0,
 ) -> Tensor:
     r"""Task arithmetic without the weights that too few tasks use.
 
@@ -77,21 +80,6 @@ def consensus_ta(
     masks :math:`m_t` of :data:`mergebook.compression.tall_masks.tall_ta` [wang2024localizing,
     sec. 5]. k = 0 is task arithmetic, k = 1 drops weights that no task uses ("catastrophic"), k = 2
     also those of a single task ("selfish"), k > T is zero-shot.
-
-    Parameters
-    ----------
-    layer : Layer
-        Base ``[*s]`` and task vectors ``[T, *s]``.
-    scale : float, default 0.3
-        The coefficient :math:`\alpha`.
-    k : int, default 2
-        Least number of tasks that must use a weight.
-    threshold : float or mapping of task to float, default 0.4
-        Thresholds :math:`\lambda_t` of the masks.
-    shuffled : bool, default False
-        A control of ours: in each tensor, keep as many entries as the votes would, at random.
-    seed : int, default 0
-        Seed of the shuffling.
     """
     return layer.base + scale * consensus(layer, layer.total, k, threshold, shuffled, seed)
 
@@ -107,39 +95,18 @@ def consensus_ties(
     layer: Layer,
     state: TiesState,
     *,
-    scale: Annotated[float, Range(0, 3)] = 0.3,
-    k: Annotated[int, Range(0)] = 2,
-    threshold: Annotated[PerTask, Range(0, 10)] = 0.4,
-    density: Annotated[float, Range(0, 1)] = 0.2,
+    scale: Scale = 0.3,
+    k: Votes = 2,
+    threshold: Threshold = 0.4,
+    density: Density = 0.2,
     keep: Keep = "k+1",
-    shuffled: bool = False,
-    seed: Annotated[int, Range(0)] = 0,
+    shuffled: Shuffled = False,
+    seed: Seed = 0,
 ) -> Tensor:
     r"""TIES (disjoint sum) without the weights that too few tasks use.
 
     As :data:`consensus_ta`, with the TIES vector in place of the sum, both in the masks and in the
     result. k = 0 is TIES with ``combine="sum"``.
-
-    Parameters
-    ----------
-    layer : Layer
-        Base ``[*s]`` and task vectors ``[T, *s]``.
-    state : TiesState
-        Thresholds and majority sign of the whole model.
-    scale : float, default 0.3
-        The coefficient :math:`\alpha`.
-    k : int, default 2
-        Least number of tasks that must use a weight.
-    threshold : float or mapping of task to float, default 0.4
-        Thresholds :math:`\lambda_t` of the masks.
-    density : float, default 0.2
-        Kept share of the trimming.
-    keep : {"k+1", "k"}, default "k+1"
-        Rule of the trimming, see :data:`mergebook.methods.ties.ties`.
-    shuffled : bool, default False
-        A control of ours: in each tensor, keep as many entries as the votes would, at random.
-    seed : int, default 0
-        Seed of the shuffling.
     """
     return layer.base + scale * consensus(
         layer, ties_vector(layer, state, "sum"), k, threshold, shuffled, seed

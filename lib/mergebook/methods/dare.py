@@ -14,8 +14,8 @@ from torch import Tensor
 from mergebook.methods.task_arithmetic import SCALES
 from mergebook.methods.ties import Combine, TiesState, prepare_ties, ties_vector
 from mergebook.registry import Range, merge_method
+from mergebook.registry.types import Density, Keep, Scale, Seed
 from mergebook.weights import Experts, Layer, sum_tasks
-from mergebook.weights.select import Keep
 
 
 class Mapped:
@@ -23,8 +23,6 @@ class Mapped:
 
     Parameters
     ----------
-    experts : Experts
-        Base and experts.
     change : callable
         Maps a layer to the layer that a pass sees instead.
     """
@@ -50,8 +48,6 @@ def thin(layer: Layer, drop: float, seed: int) -> Layer:
 
     Parameters
     ----------
-    layer : Layer
-        Base ``[*s]`` and task vectors ``[T, *s]``.
     drop : float
         Probability of being set to zero.
     seed : int
@@ -80,9 +76,9 @@ def rescaled(scale: float, drop: float) -> float:
 def dare_ta(
     layer: Layer,
     *,
-    scale: Annotated[float, Range(0, 3)] = 0.3,
+    scale: Scale = 0.3,
     drop: Annotated[float, Range(0, 1)] = 0.5,
-    seed: Annotated[int, Range(0)] = 0,
+    seed: Seed = 0,
 ) -> Tensor:
     r"""Task arithmetic on randomly thinned task vectors.
 
@@ -92,10 +88,6 @@ def dare_ta(
 
     Parameters
     ----------
-    layer : Layer
-        Base ``[*s]`` and task vectors ``[T, *s]``.
-    scale : float, default 0.3
-        The coefficient :math:`\alpha`.
     drop : float, default 0.5
         The probability p. The paper goes to 0.9 and beyond with language models; 0.5 is what
         FusionBench sets for CLIP. At 1 nothing is left, and the base comes back.
@@ -130,12 +122,12 @@ def dare_ties(
     layer: Layer,
     state: TiesState,
     *,
-    scale: Annotated[float, Range(0, 3)] = 0.5,
+    scale: Scale = 0.5,
     drop: Annotated[float, Range(0, 1)] = 0.5,
-    density: Annotated[float, Range(0, 1)] = 0.2,
+    density: Density = 0.2,
     combine: Combine = "mean",
     keep: Keep = "k+1",
-    seed: Annotated[int, Range(0)] = 0,
+    seed: Seed = 0,
 ) -> Tensor:
     r"""TIES on randomly thinned task vectors.
 
@@ -145,10 +137,6 @@ def dare_ties(
 
     Parameters
     ----------
-    layer : Layer
-        Base ``[*s]`` and task vectors ``[T, *s]``.
-    state : TiesState
-        Thresholds and majority sign of the thinned vectors.
     scale : float, default 0.5
         The coefficient :math:`\alpha`. Half of what suits TIES: at p = 0.5 what is left is doubled.
     drop : float, default 0.5
@@ -158,8 +146,6 @@ def dare_ties(
         as zeros: where drop > 1 - density, trimming removes none of the others.
     combine : {"mean", "sum"}, default "mean"
         How TIES combines the values that agree.
-    keep : {"k+1", "k"}, default "k+1"
-        Rule of the trimming, see :data:`mergebook.methods.ties.ties`.
     seed : int, default 0
         Seed of the masks; see :func:`thin` for the rule.
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mergebook.registry import Range, merge_method
-from mergebook.registry.types import Density, Scale
+from mergebook.registry.types import Density, Scale, Steps
 from mergebook.weights import Experts, Layer, TopEntries, sum_tasks, top_entries
 from mergebook.weights.spectral import is_chosen, resolve, triplets
 
@@ -121,7 +121,7 @@ def doge(
     density: Density = 0.3,
     divisor: Annotated[int, Range(1)] = 6,
     lr: Annotated[float, Range(0, 0.1)] = 1e-4,
-    steps: Annotated[int, Range(0, 1_000_000)] = 400,
+    steps: Steps = 400,
 ) -> Tensor:
     r"""Modify all task vectors alike to close the gap to each expert, outside what they share.
 

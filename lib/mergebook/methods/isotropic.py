@@ -7,16 +7,17 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from mergebook.methods.tsv import SCALES
+from mergebook.methods.tsv import AROUND_ONE
 from mergebook.registry import Range, merge_method
+from mergebook.registry.types import Scale
 from mergebook.weights import Layer
 from mergebook.weights.spectral import is_matrix, polar, triplets
 
 
 @merge_method(
-    "iso_c", title="Iso-C", paper="marczak2025isotropic", qkv="fused", grid={"scale": SCALES}
+    "iso_c", title="Iso-C", paper="marczak2025isotropic", qkv="fused", grid={"scale": AROUND_ONE}
 )
-def iso_c(layer: Layer, *, scale: Annotated[float, Range(0, 3)] = 1.0) -> Tensor:
+def iso_c(layer: Layer, *, scale: Scale = 1.0) -> Tensor:
     r"""Flatten the spectrum of the sum of the task vectors.
 
     For a matrix with :math:`\Delta_{TA} = \sum_t \Delta_t = U \Sigma V^\top` and
@@ -30,8 +31,6 @@ def iso_c(layer: Layer, *, scale: Annotated[float, Range(0, 3)] = 1.0) -> Tensor
 
     Parameters
     ----------
-    layer : Layer
-        Base ``[*s]`` and task vectors ``[T, *s]``.
     scale : float, default 1.0
         The coefficient :math:`\alpha`; the released code searches 0.1 to 3 on validation data.
 
@@ -62,12 +61,16 @@ def subspaces(full: int, num_tasks: int, common: float) -> tuple[int, int]:
 
 
 @merge_method(
-    "iso_cts", title="Iso-CTS", paper="marczak2025isotropic", qkv="fused", grid={"scale": SCALES}
+    "iso_cts",
+    title="Iso-CTS",
+    paper="marczak2025isotropic",
+    qkv="fused",
+    grid={"scale": AROUND_ONE},
 )
 def iso_cts(
     layer: Layer,
     *,
-    scale: Annotated[float, Range(0, 3)] = 1.0,
+    scale: Scale = 1.0,
     common: Annotated[float, Range(0, 1)] = 0.8,
 ) -> Tensor:
     r"""Flatten the spectrum of a common subspace and of a small one of each task's own.
@@ -88,10 +91,6 @@ def iso_cts(
 
     Parameters
     ----------
-    layer : Layer
-        Base ``[*s]`` and task vectors ``[T, *s]``.
-    scale : float, default 1.0
-        The coefficient :math:`\alpha`.
     common : float, default 0.8
         Share f of the directions that are common.
 

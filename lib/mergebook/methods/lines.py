@@ -27,11 +27,7 @@ def count_blocks(experts: Experts) -> int:
 
 
 @merge_method(
-    "lines",
-    title="LiNeS",
-    paper="wang2025lines",
-    prepare=count_blocks,
-    grid={"slope": SCALES},
+    "lines", title="LiNeS", paper="wang2025lines", prepare=count_blocks, grid={"slope": SCALES}
 )
 def lines(
     layer: Layer,
@@ -54,10 +50,6 @@ def lines(
 
     Parameters
     ----------
-    layer : Layer
-        Base ``[*s]`` and task vectors ``[T, *s]``.
-    num_blocks : int
-        Number of blocks L, from the names of the tensors.
     floor : float, default 1.0
         :math:`T \alpha`: coefficient of the first block in units of the average's.
     slope : float, default 0.5

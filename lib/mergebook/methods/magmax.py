@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
 from torch import Tensor
 
 from mergebook.methods.task_arithmetic import SCALES
-from mergebook.registry import Range, merge_method
+from mergebook.registry import merge_method
+from mergebook.registry.types import Scale
 from mergebook.weights import Layer
 
 
 @merge_method(
-    "magmax",
-    title="MagMax",
-    paper="marczak2024magmax",
-    symmetric=False,
-    grid={"scale": SCALES},
+    "magmax", title="MagMax", paper="marczak2024magmax", symmetric=False, grid={"scale": SCALES}
 )
-def magmax(layer: Layer, *, scale: Annotated[float, Range(0, 3)] = 0.5) -> Tensor:
+def magmax(layer: Layer, *, scale: Scale = 0.5) -> Tensor:
     r"""Take each entry from the task vector that changes it most.
 
     :math:`\theta = \theta_0 + \alpha\tau` with :math:`\tau_i = \tau_{t^*, i}` and
     :math:`t^* = \arg\max_t |\tau_{t,i}|`; of equal magnitudes the latest task wins, hence the
     order of the experts matters where they are equal with other signs [marczak2024magmax].
-
-    Parameters
-    ----------
-    layer : Layer
-        Base ``[*s]`` and task vectors ``[T, *s]``.
-    scale : float, default 0.5
-        The coefficient :math:`\alpha`.
 
     Notes
     -----

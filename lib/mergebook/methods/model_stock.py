@@ -63,10 +63,6 @@ def model_stock(layer: Layer, state: float | None, *, over: Over = "tensor") -> 
 
     Parameters
     ----------
-    layer : Layer
-        Base ``[*s]`` and task vectors ``[T, *s]``.
-    state : float or None
-        The ratio t of the whole model, if `over` is "vector".
     over : {"tensor", "vector"}, default "tensor"
         Angles, and hence t, for each tensor or for the whole task vector.
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from mergebook.registry import Range, merge_method
+from mergebook.registry.types import Density, Keep, Scale
 from mergebook.weights import Experts, Layer, TopEntries, sum_tasks, top_entries
-from mergebook.weights.select import Keep
 
 ROUNDING = 1e-9  # coordinates below this share of their singular value are zeros
 
@@ -63,9 +63,9 @@ def neuromerging(
     layer: Layer,
     state: TopEntries,
     *,
-    scale: Annotated[float, Range(0, 3)] = 2.0,
+    scale: Scale = 2.0,
     parallel: Annotated[float, Range(0, 3)] = 1.0,
-    density: Annotated[float, Range(0, 1)] = 0.2,
+    density: Density = 0.2,
     direction: Literal["neuron", "unit"] = "neuron",
     keep: Keep = "k+1",
 ) -> Tensor:
@@ -88,10 +88,6 @@ def neuromerging(
 
     Parameters
     ----------
-    layer : Layer
-        Base ``[*s]`` and task vectors ``[T, *s]``.
-    state : TopEntries
-        Entries that trimming keeps, over the whole model.
     scale : float, default 2.0
         The coefficient :math:`\alpha`, to be tuned; the default suits eight tasks of the mini
         suite. One expert comes back at 1 (and density 1).
@@ -102,8 +98,6 @@ def neuromerging(
     direction : {"neuron", "unit"}, default "neuron"
         What :math:`\bar a` multiplies: w, which gives the parallel part back when there is one
         expert, or :math:`w / \lVert w \rVert` as in the released code.
-    keep : {"k+1", "k"}, default "k+1"
-        Rule of the trimming, see :data:`mergebook.methods.ties.ties`.
 
     Notes
     -----

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from mergebook.methods.dare import Mapped
-from mergebook.registry import PerTask, Range, merge_method
+from mergebook.registry import Range, merge_method
+from mergebook.registry.types import Density, ScalePerTask
 from mergebook.weights import Experts, Layer, sum_tasks
 from mergebook.weights.select import kth_largest
 
@@ -111,8 +112,8 @@ def pcb(
     layer: Layer,
     state: PcbState,
     *,
-    scale: Annotated[PerTask, Range(0, 3)] = 1.2,
-    density: Annotated[float, Range(0, 1)] = 0.05,
+    scale: ScalePerTask = 1.2,
+    density: Density = 0.05,
     variant: Variant = "vision",
     clip: Annotated[float, Range(0, 0.25)] = 0.01,
 ) -> Tensor:
@@ -134,12 +135,6 @@ def pcb(
 
     Parameters
     ----------
-    layer : Layer
-        Base ``[*s]`` and task vectors ``[T, *s]``.
-    state : PcbState
-        Quantiles of the whole model.
-    scale : float or mapping of task to float, default 1.2
-        The coefficients :math:`\lambda_t`.
     density : float, default 0.05
         The share r.
     variant : {"vision", "summary", "evolution"}, default "vision"

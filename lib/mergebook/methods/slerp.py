@@ -85,10 +85,6 @@ def slerp(
 
     Parameters
     ----------
-    layer : Layer
-        Base ``[*s]`` and task vectors ``[T, *s]``.
-    state : Tensor or None
-        Coefficients ``[T]`` for the whole model, if `over` is "vector".
     t : float, default 0.5
         Place on the arc, 0 to 1.
     of : {"weights", "task_vectors"}, default "weights"

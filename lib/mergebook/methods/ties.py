@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from mergebook.methods.task_arithmetic import SCALES
-from mergebook.registry import Range, merge_method
+from mergebook.registry import merge_method
+from mergebook.registry.types import Density, Keep, Scale
 from mergebook.weights import Experts, Layer, TopEntries, sum_tasks, top_entries
-from mergebook.weights.select import Keep
 
 Combine = Literal["mean", "sum"]
 
@@ -67,18 +67,14 @@ def ties_vector(layer: Layer, state: TiesState, combine: Combine) -> Tensor:
 
 
 @merge_method(
-    "ties",
-    title="TIES",
-    paper="yadav2023ties",
-    prepare=prepare_ties,
-    grid={"scale": SCALES},
+    "ties", title="TIES", paper="yadav2023ties", prepare=prepare_ties, grid={"scale": SCALES}
 )
 def ties(
     layer: Layer,
     state: TiesState,
     *,
-    scale: Annotated[float, Range(0, 3)] = 1.0,
-    density: Annotated[float, Range(0, 1)] = 0.2,
+    scale: Scale = 1.0,
+    density: Density = 0.2,
     combine: Combine = "mean",
     keep: Keep = "k+1",
 ) -> Tensor:
@@ -96,18 +92,9 @@ def ties(
 
     Parameters
     ----------
-    layer : Layer
-        Base ``[*s]`` and task vectors ``[T, *s]``.
-    state : TiesState
-        Thresholds and majority sign of the whole model.
     scale : float, default 1.0
         The coefficient :math:`\alpha` (about 1 for the mean, about 0.3 for the sum).
-    density : float, default 0.2
-        Kept share of the entries that count, see :attr:`mergebook.weights.Experts.num_entries`.
     combine : {"mean", "sum"}, default "mean"
         Mean as in the TIES paper; sum as in the masks and the consensus of the TALL-masks code.
-    keep : {"k+1", "k"}, default "k+1"
-        Whether trimming keeps one entry more than k = int(d * density), and all magnitudes equal
-        to the threshold, as the released code does, or exactly k.
     """
     return layer.base + scale * ties_vector(layer, state, combine)

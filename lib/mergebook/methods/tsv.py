@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from mergebook.registry import Range, merge_method
+from mergebook.registry.types import Scale
 from mergebook.weights import Layer
 from mergebook.weights.spectral import is_matrix, polar, triplets
 
 # A third of the released search, 0.1 to 3 in tenths, around the recommended 1.
-SCALES = tuple(tenth / 10 for tenth in range(4, 22, 2))
+AROUND_ONE = tuple(tenth / 10 for tenth in range(4, 22, 2))
 
 
 def tsv_rank(layer: Layer, budget: float) -> int:
@@ -33,16 +34,12 @@ def tsv_vector(layer: Layer, budget: float = 1.0, orthogonal: bool = True) -> Te
 
 
 @merge_method(
-    "tsv_m",
-    title="TSV-M",
-    paper="gargiulo2025tsv",
-    qkv="fused",
-    grid={"scale": SCALES},
+    "tsv_m", title="TSV-M", paper="gargiulo2025tsv", qkv="fused", grid={"scale": AROUND_ONE}
 )
 def tsv_m(
     layer: Layer,
     *,
-    scale: Annotated[float, Range(0, 3)] = 1.0,
+    scale: Scale = 1.0,
     budget: Annotated[float, Range(0, 100)] = 1.0,
     orthogonal: bool = True,
 ) -> Tensor:
@@ -62,8 +59,6 @@ def tsv_m(
 
     Parameters
     ----------
-    layer : Layer
-        Base ``[*s]`` and task vectors ``[T, *s]``.
     scale : float, default 1.0
         The coefficient :math:`\alpha`; 1 is the paper's recommendation, its code searches 0.1 to
         3 on validation data.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
 from torch import Tensor
 
 from mergebook.methods.task_arithmetic import SCALES
-from mergebook.registry import Range, merge_method
+from mergebook.registry import merge_method
+from mergebook.registry.types import Scale
 from mergebook.weights import Layer, sum_tasks
 
 CONSTANT = 1e-6  # a deviation below this share of the root mean square is rounding
@@ -23,13 +22,9 @@ def deviations(vectors: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @merge_method(
-    "wsa",
-    title="Scope-aligned TA",
-    paper="xu2024wsa",
-    status="analogue",
-    grid={"scale": SCALES},
+    "wsa", title="Scope-aligned TA", paper="xu2024wsa", status="analogue", grid={"scale": SCALES}
 )
-def wsa(layer: Layer, *, scale: Annotated[float, Range(0, 3)] = 0.3) -> Tensor:
+def wsa(layer: Layer, *, scale: Scale = 0.3) -> Tensor:
     r"""Task arithmetic after giving the task vectors of each tensor one standard deviation.
 
     With :math:`\mu_t` and :math:`\sigma_t` the mean and the standard deviation of the entries of
@@ -42,13 +37,6 @@ def wsa(layer: Layer, *, scale: Annotated[float, Range(0, 3)] = 0.3) -> Tensor:
 
     Aligning the means as well would not change the sum. A task whose vector is constant in a
     tensor (an unchanged or a scalar one) is left as it is there, and out of the average.
-
-    Parameters
-    ----------
-    layer : Layer
-        Base ``[*s]`` and task vectors ``[T, *s]``.
-    scale : float, default 0.3
-        The coefficient :math:`\alpha`.
 
     Notes
     -----

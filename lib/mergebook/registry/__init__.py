@@ -4,7 +4,6 @@ from mergebook.registry.method import Method, Need, Run, Status
 from mergebook.registry.parameters import Parameter, PerTask
 from mergebook.registry.register import (
     FAMILIES,
-    Qkv,
     get_method,
     list_methods,
     merge,
@@ -13,6 +12,7 @@ from mergebook.registry.register import (
 )
 from mergebook.registry.types import Learning
 from mergebook.values import Range
+from mergebook.weights.qkv import Qkv
 
 __all__ = [
     "FAMILIES",

@@ -124,18 +124,31 @@ def read_parameters(function: Callable[..., Any], num_positional: int) -> Declar
             raise MethodError(f"{where}: has no default")
         if name in parameters:
             raise MethodError(f"{where}: is declared twice")
-        values = _values(hint)
-        if values is None:
-            raise MethodError(f"{where}: declare a bool, a Literal, or a number with its Range")
-        doc = docs.get(name) or next((note for note in _notes(hint) if isinstance(note, str)), "")
-        if not doc:
-            raise MethodError(f"{where}: not described in the docstring, nor by its type")
-        try:
-            values.convert(default)
-        except ValueError:
-            raise MethodError(f"{where}: the default {default!r} is not valid") from None
-        parameters[name] = Parameter(name, values, default, doc)
+        parameters[name] = declare(name, hint, default, docs.get(name), where)
     return Declared(tuple(parameters.values()), groups)
+
+
+def declare(
+    name: str, hint: Any, default: Any, doc: str | None = None, where: str = ""
+) -> Parameter:
+    """The parameter that a name, a type, a default and an entry of a docstring declare.
+
+    Raises
+    ------
+    MethodError
+        If they are incomplete or do not fit; `where` goes first in the message.
+    """
+    values = _values(hint)
+    if values is None:
+        raise MethodError(f"{where}: declare a bool, a Literal, or a number with its Range")
+    doc = doc or next((note for note in _notes(hint) if isinstance(note, str)), "")
+    if not doc:
+        raise MethodError(f"{where}: not described in the docstring, nor by its type")
+    try:
+        values.convert(default)
+    except ValueError:
+        raise MethodError(f"{where}: the default {default!r} is not valid") from None
+    return Parameter(name, values, default, doc)
 
 
 def _entries(

@@ -13,18 +13,19 @@ import inspect
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from inspect import isclass
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 from torch import Tensor
 
 from mergebook.calibration import Calibration
 from mergebook.errors import MethodError, unknown
 from mergebook.merged import MergedModel, SharedModel
+from mergebook.registry import types
 from mergebook.registry.docs import in_full
 from mergebook.registry.method import Method, Need, Run, Status
-from mergebook.registry.parameters import Parameter, read_parameters
-from mergebook.values import Values
+from mergebook.registry.parameters import Parameter, declare, read_parameters
 from mergebook.weights import Experts
+from mergebook.weights.qkv import Qkv
 
 # Packages whose modules register methods when they are imported, which is on the first look-up.
 _PACKAGES = tuple(
@@ -32,7 +33,6 @@ _PACKAGES = tuple(
 )
 _METHODS: dict[str, Method] = {}
 
-Qkv = Literal["fused", "split"]
 FAMILIES = (
     "reference",
     "data-free",
@@ -125,7 +125,7 @@ def merge_method(
         return _register(
             function,
             start,
-            (*declared.parameters, *([_qkv(qkv)] if qkv else [])),
+            (*declared.parameters, *([declare("qkv", types.Qkv, qkv)] if qkv else [])),
             name=name,
             title=title,
             paper=paper,
@@ -199,16 +199,6 @@ def _kind(function: Callable[..., MergedModel]) -> type[MergedModel]:
             f"such as `-> SharedModel`; it says whether the model is told the task"
         )
     return kind
-
-
-def _qkv(default: Qkv) -> Parameter:
-    return Parameter(
-        "qkv",
-        Values("choice", choices=get_args(Qkv)),
-        default,
-        "Query, key and value as one stacked matrix (open_clip's `in_proj_weight`) or as three "
-        "(Hugging Face's `q_proj`, `k_proj`, `v_proj`), whichever way the checkpoints store them.",
-    )
 
 
 def _register(

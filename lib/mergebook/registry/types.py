@@ -11,26 +11,44 @@ from typing import Annotated, Literal
 
 from mergebook.registry.parameters import PerTask
 from mergebook.values import Range
+from mergebook.weights import qkv, select, spectral
 
-Scale = Annotated[float, Range(0, 3), r"The coefficient :math:`\alpha` on the merged task vector."]
-Density = Annotated[float, Range(0, 1), "Kept share of the entries."]
-Rank = Annotated[float, Range(0, 1), "Kept share of the full rank of each matrix."]
+Scale = Annotated[float, Range(0, 3), r"The coefficient :math:`\alpha`."]
+WideScale = Annotated[float, Range(0, 10), r"The coefficient :math:`\lambda`."]
+ScalePerTask = Annotated[PerTask, Range(0, 3), r"The coefficients :math:`\lambda_t`."]
+Density = Annotated[
+    float,
+    Range(0, 1),
+    "Kept share of the entries that count, see :attr:`mergebook.weights.Experts.num_entries`.",
+]
+Rank = Annotated[float, Range(0, 1), r"Kept share :math:`\rho` of the full rank of each matrix."]
 Bits = Annotated[int, Range(1, 8), "Bits per entry."]
 Threshold = Annotated[
     PerTask,
     Range(0, 10),
-    r"The thresholds :math:`\lambda_t`, chosen for each task on its validation split.",
+    r"The thresholds :math:`\lambda_t` of the masks, one for all tasks or one for each.",
+]
+Keep = Annotated[
+    select.Keep,
+    "Whether a share of the entries keeps one entry more than k = int(d * density), and all "
+    "magnitudes equal to the threshold, as the released code of TIES does, or exactly k.",
+]
+Qkv = Annotated[
+    qkv.Qkv,
+    "Query, key and value as one stacked matrix (open_clip's `in_proj_weight`) or as three "
+    "(Hugging Face's `q_proj`, `k_proj`, `v_proj`), whichever way the checkpoints store them.",
+]
+Tensors = Annotated[
+    spectral.Tensors,
+    "Which tensors are decomposed, see :data:`mergebook.methods.cart.cart`.",
 ]
 NumImages = Annotated[int, Range(1), "Images per task, the first of the calibration."]
-Arrangement = Annotated[
-    Literal["fused", "split"], "Query, key and value as one stacked matrix or as three."
-]
 
 Steps = Annotated[int, Range(0, 1_000_000), "Steps of Adam."]
 LearningRate = Annotated[float, Range(0, 1), "Learning rate of Adam."]
 BatchSize = Annotated[int, Range(1), "Images of each task per batch."]
 Batches = Annotated[int, Range(1), "Batches of each task per step."]
-Seed = Annotated[int, Range(0), "Seed of the order of the images."]
+Seed = Annotated[int, Range(0), "Seed of what is random."]
 Optimizer = Annotated[
     Literal["adamw", "sgd"],
     "Adam with decoupled weight decay, or gradient descent without momentum.",
