@@ -15,7 +15,7 @@ SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 SMOKE := _build/smoke
 
 .DEFAULT_GOAL := book
-.PHONY: book smoke test test-peers lint bench clean help
+.PHONY: book smoke test test-peers lint bench measure clean help
 
 book: $(STAMP)  ## Build the book of PROFILE (smoke, mini, full): _build/html/index.html
 	$(SNAKEMAKE) --config profile=$(PROFILE)
@@ -31,8 +31,8 @@ smoke: $(STAMP)  ## Build the smallest book, for tests: _build/smoke/_build/html
 		ln -sfn ../../$$part $(SMOKE)/$$part; done
 	cd $(SMOKE) && $(SNAKEMAKE) --config profile=smoke
 
-test: $(STAMP) lint smoke  ## Lint, build the smoke book, run all tests
-	$(BIN)/python -m pytest
+test: $(STAMP) lint smoke  ## Lint, build the smoke book, run all tests on all cores
+	$(BIN)/python -m pytest --numprocesses logical --dist loadgroup
 
 test-peers: $(PEERS)/.stamp  ## Compare with other merging libraries, in an environment of their own
 	$(abspath $(PEERS))/bin/python -m pytest -o python_files='peer_*.py' tests/peers
@@ -43,6 +43,9 @@ lint: $(STAMP)  ## Check the style of code and notebooks
 
 bench: $(STAMP)  ## Time and memory of every method: results/benchmarks.csv
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/run.py
+
+measure: $(STAMP)  ## Compare notebooks, commands, files and pages with the project's limits
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/measure.py
 
 clean:  ## Remove what was built; checkpoints and the environment stay
 	rm -rf _build executed results runs .snakemake

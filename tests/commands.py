@@ -3,6 +3,7 @@
 import torch
 
 import mergebook as mb
+from comparison import assert_equal
 from mergebook.cli import main
 from mergebook.weights import save_checkpoint
 
@@ -63,8 +64,4 @@ def refused(capsys, inputs, out, method, *options):
 def assert_same(left, right):
     assert left.tasks == right.tasks
     for task in left.tasks:
-        ours, theirs = left.state_dict(task), right.state_dict(task)
-        assert ours.keys() == theirs.keys()
-        for key in ours:
-            assert ours[key].dtype == theirs[key].dtype
-            assert torch.equal(ours[key], theirs[key]), (task, key)
+        assert_equal(left.state_dict(task), right.state_dict(task))

@@ -16,7 +16,7 @@ def bench(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MERGEBOOK_CHECKPOINTS", str(tmp_path_factory.mktemp("checkpoints")))
         suite = mb.load_suite().select(["shapes", "cells"])
-        yield mb.Benchmark(suite, steps=4, test_size=60, validation_size=40)
+        yield mb.Benchmark(suite, steps=4, test_size=60, validation_size=40, jobs=1)
 
 
 def accuracy_by_hand(bench, state, task, split, size):

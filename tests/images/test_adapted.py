@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import mergebook as mb
+from comparison import assert_equal, assert_near
 from mergebook.calibration import Calibration
 from mergebook.errors import MethodError, ParameterError
 from mergebook.learning import Combination, entropy, learn_coefficients, minimise
@@ -25,18 +26,6 @@ ENTROPY = ("adamerging_task", "adamerging_layer", "adamerging_task_pp", "adamerg
 ADAPTED = (*ENTROPY, "symerge")
 ALL = (*ADAPTED, "multitask", "atm")
 LEARNING = Learning(steps=3, lr=0.02, batch_size=6)
-
-
-def assert_close(left: dict, right: dict, slack: float = 2e-6) -> None:
-    assert left.keys() == right.keys()
-    for key in left:
-        torch.testing.assert_close(left[key], right[key], rtol=0, atol=slack, msg=f"{key} differs")
-
-
-def assert_equal(left: dict, right: dict) -> None:
-    assert left.keys() == right.keys()
-    for key in left:
-        assert torch.equal(left[key], right[key]), key
 
 
 def short(name: str) -> dict:
@@ -83,7 +72,7 @@ def test_without_a_step_it_is_the_merge_it_starts_from(
     if plain == "ties":
         plain_params = {"combine": "sum", "scale": 0.3, **plain_params}
     adapted = mb.merge(name, experts, calibration, steps=0, **params)
-    assert_close(adapted.state_dict(), mb.merge(plain, experts, **plain_params).state_dict())
+    assert_near(adapted.state_dict(), mb.merge(plain, experts, **plain_params).state_dict(), 2e-6)
 
 
 def test_training_starts_at_the_base_or_the_average(experts, calibration, base):
@@ -180,7 +169,7 @@ def test_limits_of_the_coefficients(experts, images):
 def test_a_coefficient_beyond_its_limits_gets_no_gradient(experts, calibration, states, base):
     merged = mb.merge("adamerging_layer", experts, calibration, init=1.5, steps=2, lr=0.1)
     full = {key: sum(s[key] - base[key] for s in states.values()) + base[key] for key in base}
-    assert_close(merged.state_dict(), full)
+    assert_near(merged.state_dict(), full, 2e-6)
 
 
 def test_entropy_of_the_predictions_falls(experts, images):
@@ -289,7 +278,7 @@ def test_heads_are_those_of_brute_force(samples, base, states, experts, calibrat
 def test_heads_or_coefficients_alone(experts, calibration):
     arithmetic = mb.merge("task_arithmetic", experts).state_dict()
     heads = mb.merge("symerge", experts, calibration, learn="heads", steps=1)
-    assert_close(heads.state_dict(), arithmetic)
+    assert_near(heads.state_dict(), arithmetic, 2e-6)
     assert all(not torch.equal(heads.head(t), calibration.heads[t]) for t in experts.tasks)
     weights = mb.merge("symerge", experts, calibration, learn="coefficients", steps=1)
     for task in experts.tasks:
@@ -322,7 +311,7 @@ def test_one_gradient_step_a_round_is_multi_task_gradient_descent(experts, image
     learning = Learning(steps=3, lr=0.05, batch_size=4, optimizer="sgd", seed=5)
     streams = {task: labelled_batches(images, task, learning) for task in experts.tasks}
     descent = tune(base, experts.trained, images, streams, learning, cosine=False)
-    assert_close(merged.state_dict(), descent)
+    assert_near(merged.state_dict(), descent, 2e-6)
     assert not torch.allclose(descent["proj"], base["proj"], atol=1e-4)
 
 
@@ -340,7 +329,7 @@ def test_one_task_is_plain_fine_tuning(base, states, one):
     learning = Learning(steps=2, optimizer="adamw", **options)
     streams = {"one": labelled_batches(one, "one", learning)}
     tuned = tune(base, experts.trained, one, streams, learning, cosine=False)
-    assert_close(merged, tuned)
+    assert_near(merged, tuned, 2e-6)
 
 
 def test_scale_stretches_the_step_of_a_round(experts, images, base):
@@ -348,7 +337,7 @@ def test_scale_stretches_the_step_of_a_round(experts, images, base):
     once = mb.merge("atm", experts, images, **options).state_dict()
     twice = mb.merge("atm", experts, images, scale=2.0, **options).state_dict()
     stretched = {key: base[key] + 2 * (once[key] - base[key]) for key in base}
-    assert_close(twice, stretched)
+    assert_near(twice, stretched, 2e-6)
 
 
 @pytest.mark.parametrize("name", ["atm", "multitask"])
@@ -363,7 +352,7 @@ def test_the_order_of_the_tasks_does_not_change_their_batches(experts, calibrati
     options = {"rounds": 1, "steps": 1, "optimizer": "sgd", "lr": 0.05}
     left = mb.merge("atm", experts, calibration, **options).state_dict()
     other = experts.select(experts.tasks[::-1])
-    assert_close(left, mb.merge("atm", other, calibration, **options).state_dict())
+    assert_near(left, mb.merge("atm", other, calibration, **options).state_dict(), 2e-6)
 
 
 # ---------------------------------------------------------------- the loop

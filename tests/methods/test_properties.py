@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mergebook as mb
+from comparison import assert_equal
 from mergebook.weights import Experts
 from oracles import ORACLES
 from strategies import Case, cases, gaussian, grid, parameters, reals
@@ -25,19 +26,6 @@ TYPES = (torch.float32, torch.bfloat16, torch.float64)
 
 def states(merged) -> dict:
     return {task: merged.state_dict(task) for task in merged.tasks}
-
-
-def assert_equal(left: dict, right: dict) -> None:
-    assert left.keys() == right.keys()
-    for key in left:
-        assert left[key].dtype == right[key].dtype
-        assert torch.equal(left[key], right[key]), key
-
-
-def assert_all_equal(left: dict, right: dict) -> None:
-    assert left.keys() == right.keys()
-    for task in left:
-        assert_equal(left[task], right[task])
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -53,7 +41,7 @@ def test_names_shapes_and_types_are_those_of_the_base_and_inputs_stay(name, data
             assert (tensor.shape, tensor.dtype) == (case.base[key].shape, case.base[key].dtype)
             assert tensor.isfinite().all()
     assert_equal(case.base, before.base)
-    assert_all_equal(case.experts, before.experts)
+    assert_equal(case.experts, before.experts)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -64,7 +52,7 @@ def test_merges_in_a_row_are_those_made_apart(name, data):
     points = [first, *({**first, key: values[-1]} for key, values in method.grid.items()), first]
     merge = method.on(experts)
     for params in points:
-        assert_all_equal(states(merge(**params)), states(mb.merge(name, experts, **params)))
+        assert_equal(states(merge(**params)), states(mb.merge(name, experts, **params)))
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -75,9 +63,9 @@ def test_files_give_the_same_bits_as_memory_also_after_saving(name, data):
     memory = mb.merge(name, case.load(), **params)
     with tempfile.TemporaryDirectory() as folder:
         streamed = mb.merge(name, case.save(Path(folder)), **params)
-        assert_all_equal(states(memory), states(streamed))
+        assert_equal(states(memory), states(streamed))
         again = mb.load_merged(streamed.save(Path(folder) / "merged.safetensors"))
-        assert_all_equal(states(memory), states(again))
+        assert_equal(states(memory), states(again))
         assert (again.recipe, again.tasks) == (memory.recipe, memory.tasks)
         assert again.storage() == memory.storage()
 
@@ -106,7 +94,7 @@ def test_order_of_experts_does_not_matter(name, data):
     left = states(mb.merge(name, case.load(), **params))
     right = states(mb.merge(name, shuffled.load(), **params))
     if oracle.tolerance == 0:
-        assert_all_equal(left, right)
+        assert_equal(left, right)
         return
     for task, state in left.items():
         for key, tensor in state.items():
@@ -182,7 +170,7 @@ def test_layers_are_let_go_one_by_one(name, monkeypatch):
     experts = Experts(base, {t: {k: v + 1 for k, v in base.items()} for t in "ab"})
     monkeypatch.setattr(Experts, "layer", counted)
     merged = mb.merge(name, experts)
-    gc.collect()
+    gc.collect(1)  # the young: a search through all that tests have made takes long
     assert most <= 2  # the one at hand, and the one that takes its place
     assert len(alive) == 0
     assert merged.state_dict("a").keys() == base.keys()

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mergebook as mb
+from comparison import assert_near
 from mergebook.errors import ParameterError
 from mergebook.methods.cart import cart_rank
 from mergebook.weights import Experts
@@ -50,10 +51,6 @@ def merged(name: str, experts: Experts, **params) -> dict[str, torch.Tensor]:
     return mb.merge(name, experts, **params).state_dict()
 
 
-def close(left: torch.Tensor, right: torch.Tensor) -> bool:
-    return torch.allclose(left, right, rtol=0, atol=1e-11)
-
-
 @given(data=st.data())
 def test_rank_zero_rank_one_and_scale_zero_are_the_average_to_the_bit(data):
     experts = data.draw(cases(elements=reals)).load()
@@ -73,8 +70,8 @@ def test_what_is_added_is_what_is_cut_off_with_the_other_sign(experts, rank, k):
         centred = [experts.expert(task)[key] - average[key] for task in experts.tasks]
         heads = sum(truncated(matrix, k) for matrix in centred)
         tails = sum(matrix - truncated(matrix, k) for matrix in centred)
-        assert close(result[key], average[key] + 1.5 * heads)
-        assert close(result[key], average[key] - 1.5 * tails)
+        assert_near(result[key], average[key] + 1.5 * heads, 1e-11)
+        assert_near(result[key], average[key] - 1.5 * tails, 1e-11)
 
 
 def test_ranks_of_the_released_configurations():
@@ -104,7 +101,7 @@ def test_a_model_with_other_names_has_all_its_matrices_decomposed():
     assert all(torch.equal(result[key], same[key]) for key in result)
     total = merged("task_arithmetic", renamed, scale=2.0)
     whole = {names[key] for key in SHAPES if len(SHAPES[key]) != 2}
-    assert {key for key in result if close(result[key], total[key])} == whole
+    assert {key for key in result if torch.allclose(result[key], total[key])} == whole
 
 
 def huggingface(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -125,10 +122,10 @@ def test_both_sorts_of_checkpoints_give_the_same_model(name, qkv, experts):
     left = huggingface(merged(name, experts, qkv=qkv))
     right = merged(name, apart, qkv=qkv)
     assert left.keys() == right.keys()
-    assert all(close(left[key], right[key]) for key in left)
+    assert_near(left, right, 1e-11)
     other = {"fused": "split", "split": "fused"}[qkv]
     key = "transformer.resblocks.0.attn.k_proj.weight"
-    assert not close(left[key], huggingface(merged(name, experts, qkv=other))[key])
+    assert not torch.allclose(left[key], huggingface(merged(name, experts, qkv=other))[key])
 
 
 def test_without_centring_and_without_truncation_it_is_task_arithmetic(experts):
@@ -143,7 +140,7 @@ def test_without_centring_and_without_truncation_it_is_task_arithmetic(experts):
     assert all(torch.equal(left[key], right[key]) for key in left)
     for key in BLOCKS:
         sums = sum(truncated(experts.expert(t)[key] - experts.base[key], 1) for t in experts.tasks)
-        assert close(left[key], experts.base[key] + 0.4 * sums)
+        assert_near(left[key], experts.base[key] + 0.4 * sums, 1e-11)
 
 
 def test_origins_at_full_rank(experts):
@@ -156,11 +153,11 @@ def test_origins_at_full_rank(experts):
     tsv = merged("tsv_m", experts)
     around = merged("cart", experts, rank=1.0, scale=0.6, origin="tsv_m")
     for key in SHAPES:
-        assert close(result[key], experts.base[key] + factor * total[key])
+        assert_near(result[key], experts.base[key] + factor * total[key], 1e-11)
         shift = tsv[key] - experts.base[key]
-        assert close(around[key], tsv[key] + 0.6 * (total[key] - 4 * shift))
+        assert_near(around[key], tsv[key] + 0.6 * (total[key] - 4 * shift), 1e-11)
     start = merged("cart", experts, scale=0.0, origin="tsv_m")
-    assert all(close(start[key], tsv[key]) for key in SHAPES)
+    assert_near({key: start[key] for key in SHAPES}, {key: tsv[key] for key in SHAPES}, 1e-11)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +169,7 @@ def test_energy_rule_keeps_the_fewest_directions_that_reach_the_share(rank, kept
     model = Experts({"attn": base}, {"one": one})
     result = merged("cart", model, rank=rank, rule="energy", origin="base", scale=1.0)["attn"]
     assert int(torch.linalg.matrix_rank(result)) == kept
-    assert close(result.square().sum(), (values[:kept].double() ** 2).sum())
+    assert_near(result.square().sum(), (values[:kept].double() ** 2).sum(), 1e-11)
 
 
 def test_bad_parameters_are_named(experts):

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mergebook as mb
+from comparison import assert_near
 from mergebook.errors import MethodError, ParameterError
 from mergebook.merged import RoutedModel
 from mergebook.registry import Learning
@@ -43,10 +44,6 @@ def tower(weights, images) -> torch.Tensor:
         return Tower("mini-small")(weights, images)
 
 
-def close(got, wanted) -> None:
-    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
-
-
 # ------------------------------------------------------------------ mixing
 
 
@@ -58,7 +55,7 @@ def test_a_mixed_tower_gives_each_image_its_own_weights(base, states, calibratio
         got = MixedTower("mini-small")(Mixture(base, vectors, rows), images)
     for image, row, features in zip(images, rows, got, strict=True):
         own = {k: base[k] + sum(w * v for w, v in zip(row, vectors[k], strict=True)) for k in base}
-        close(features[None], tower(own, image[None]))
+        assert_near(features[None], tower(own, image[None]), 2e-5)
 
 
 @pytest.mark.parametrize("backbone", ("mini-small", "ViT-B-32"))
@@ -67,7 +64,7 @@ def test_a_mixed_tower_is_the_tower_where_nothing_is_mixed(backbone):
     size = visual.image_size[0]
     images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        close(MixedTower(backbone)(visual.state_dict(), images), visual(images))
+        assert_near(MixedTower(backbone)(visual.state_dict(), images), visual(images), 2e-5)
 
 
 @pytest.mark.parametrize("shape", ((), (3,), (2, 0), (2, 3, 1, 2)))
@@ -93,7 +90,7 @@ def test_some_tensors_mixed_and_others_not(base, states, calibration):
             got = MixedTower("mini-small")(Mixture(base, vectors, rows), images)
         own = {**base, **{key: states["one"][key] for key in vectors}}
         for image, row, features in zip(images, rows, got, strict=True):
-            close(features[None], tower(own if row else base, image[None]))
+            assert_near(features[None], tower(own if row else base, image[None]), 2e-5)
 
 
 def test_chunks_do_not_change_the_result(base, states, calibration, monkeypatch):
@@ -107,7 +104,7 @@ def test_chunks_do_not_change_the_result(base, states, calibration, monkeypatch)
         whole = encoder(images)
         monkeypatch.setattr("mergebook.towers.mixed.LARGEST", 4 * 96 * 96)
         assert parts.chunk == 1
-        close(encoder(images), whole)
+        assert_near(encoder(images), whole, 2e-5)
 
 
 def test_equal_rows_are_mixed_once(base, states, calibration, monkeypatch):
@@ -126,7 +123,7 @@ def test_equal_rows_are_mixed_once(base, states, calibration, monkeypatch):
         assert set(seen) == {0}
         encoder.features(calibration.inputs["one"], torch.arange(6.0)[:, None])
     assert set(seen) == {0, 1}
-    close(got, tower(states["one"], calibration.inputs["one"]))
+    assert_near(got, tower(states["one"], calibration.inputs["one"]), 2e-5)
 
 
 # ------------------------------------------------------------------ what holds for all
@@ -171,7 +168,7 @@ def test_experts_equal_to_the_base_give_the_base(name, base, calibration):
     experts = Experts(base, {"one": clones(base), "two": clones(base)}, backbone="mini-small")
     merged = run(name, experts, calibration)
     images = calibration.inputs["one"]
-    close(encode(merged, images), tower(base, images))
+    assert_near(encode(merged, images), tower(base, images), 2e-5)
     weights = 32 * sum(value.numel() for value in base.values())
     router = {part.name: part.count * part.bits for part in merged.storage().parts}
     assert merged.storage().bits == weights + router.get("router", 0)
@@ -220,7 +217,7 @@ def test_images_of_the_query_set_find_their_task_switch(experts, calibration):
     merged = mb.merge("auto_switch", experts, calibration, neighbours=1)
     switched = mb.merge("t_switch", experts)
     for task, images in calibration.inputs.items():
-        close(encode(merged, images), tower(switched.state_dict(task), images))
+        assert_near(encode(merged, images), tower(switched.state_dict(task), images), 2e-5)
 
 
 def test_a_batch_outvotes_single_images(experts, calibration):
@@ -228,11 +225,11 @@ def test_a_batch_outvotes_single_images(experts, calibration):
     alone = mb.merge("auto_switch", experts, calibration, neighbours=1)
     together = mb.merge("auto_switch", experts, calibration, neighbours=1, route="batch")
     one_by_one = torch.cat([encode(together, image[None]) for image in images])
-    close(one_by_one, encode(alone, images))
+    assert_near(one_by_one, encode(alone, images), 2e-5)
     switched = mb.merge("t_switch", experts)
     one, two = (switched.state_dict(task) for task in ("one", "two"))
     half = {key: (one[key] + two[key]) / 2 for key in one}
-    close(encode(together, images), tower(half, images))
+    assert_near(encode(together, images), tower(half, images), 2e-5)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(1, 12))
@@ -260,7 +257,7 @@ def test_query_set_and_storage(experts, calibration):
     assert merged.storage().expression == f"{inner.expression} + 32R"
     for number, task in enumerate(calibration.tasks):
         expected = tower(experts.base, calibration.inputs[task][:4])
-        close(merged.numbers["queries"][4 * number : 4 * number + 4], expected)
+        assert_near(merged.numbers["queries"][4 * number : 4 * number + 4], expected, 2e-5)
 
 
 def test_more_neighbours_than_queries(experts, calibration):
@@ -290,7 +287,7 @@ def test_a_certain_router_and_full_rank_give_the_expert_back(experts, calibratio
         )
         sure.backbone = "mini-small"
         images = calibration.inputs[task]
-        close(encode(sure, images), tower(experts.expert(task), images))
+        assert_near(encode(sure, images), tower(experts.expert(task), images), 2e-5)
 
 
 def test_the_router_learns_which_task_an_image_is_of():
@@ -372,7 +369,7 @@ def test_wemoe_starts_about_task_arithmetic(experts, calibration):
     static = mb.merge("task_arithmetic", experts, scale=0.3).state_dict()
     images = calibration.inputs["one"]
     exact = mb.merge("wemoe", experts, calibration, steps=0, depth=0)
-    close(encode(exact, images), tower(static, images))
+    assert_near(encode(exact, images), tower(static, images), 2e-5)
     near = mb.merge("wemoe", experts, calibration, steps=0)
     expected = tower(static, images)
     assert 0 < float((encode(near, images) - expected).norm() / expected.norm()) < 0.02
@@ -433,7 +430,7 @@ def test_se_merging_equals_one_image_after_the_other(
     params = {"scale": 0.25, "similarity": similarity, "temperature": 0.4}
     merged = mb.merge("se_merging", experts, **params)
     images = calibration.inputs["two"]
-    close(encode(merged, images), se_features(base, states, images, **params))
+    assert_near(encode(merged, images), se_features(base, states, images, **params), 2e-5)
 
 
 def test_what_the_coefficients_add_up_to_stays():
