@@ -82,6 +82,9 @@ def test_a_saved_solution_comes_back(name, experts, calibration, tmp_path):
     again = mb.load_merged(path)
     assert_same(merged, again, calibration)
     assert (again.recipe, again.storage()) == (merged.recipe, merged.storage())
+    assert merged.recipe["images"] == {task: len(calibration.inputs[task]) for task in merged.tasks}
+    assert merged.recipe["split"] == calibration.split
+    assert type(merged) is mb.get_method(name).gives
     content = path.read_bytes()
     header = 8 + struct.unpack("<Q", content[:8])[0]
     excess = 8 * (len(content) - header) - merged.storage().bits

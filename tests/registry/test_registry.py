@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import mergebook as mb
 from mergebook import registry
-from mergebook.errors import MethodError, ParameterError
+from mergebook.errors import CheckpointError, MethodError, ParameterError
 from mergebook.merged import MergedModel, SharedModel
 from mergebook.registry import PerTask, Range, merge_method, model_method
 from mergebook.registry import register as catalogue
@@ -242,6 +242,54 @@ def test_documentation_names_all_that_a_call_takes(name):
 def test_methods_are_pickled_by_name(name):
     method = mb.get_method(name)
     assert pickle.loads(pickle.dumps(method)) is method
+
+
+# ---------------------------------------------------------------------- what a result is
+
+
+DATA_FREE = [name for name in mb.list_methods() if not mb.get_method(name).needs]
+
+
+@pytest.mark.parametrize("name", DATA_FREE)
+def test_a_result_is_of_the_kind_that_is_declared_and_of_a_type_it_supports(name):
+    method = mb.get_method(name)
+    generator = torch.Generator().manual_seed(0)
+    base = {"w": torch.randn(6, 4, generator=generator), "n": torch.tensor(3)}
+    expert = {"w": base["w"] + torch.randn(6, 4, generator=generator), "n": base["n"]}
+    experts = Experts(base, {"one": expert, "two": {"w": -expert["w"], "n": base["n"]}})
+    plain = method(experts)
+    assert type(plain) is method.gives
+    assert "dtype" not in plain.recipe
+    for dtype in ("float64", "float32", "bfloat16", "float16"):
+        if method.gives is not SharedModel and dtype != "float32":
+            with pytest.raises(ParameterError, match=f"{name} keeps more than one set of weights"):
+                method.on(experts, dtype=dtype)
+            continue
+        merged = method.on(experts, dtype=dtype)()
+        assert merged.recipe == {**plain.recipe, "dtype": dtype}
+        for task in merged.tasks:
+            state, wanted = merged.state_dict(task), plain.state_dict(task)
+            assert torch.equal(state["w"], wanted["w"].to(getattr(torch, dtype)))
+            assert torch.equal(state["n"], base["n"])
+        if method.gives is SharedModel:
+            width = 8 * getattr(torch, dtype).itemsize
+            assert merged.storage().bits == 24 * width + 64
+    with pytest.raises(ParameterError, match="unknown dtype 'float8'"):
+        method.on(experts, dtype="float8")
+
+
+def test_a_value_too_large_for_the_type_is_named():
+    big = {"w": torch.full((2,), 1e5)}
+    run = mb.get_method("averaging").on(Experts({"w": torch.zeros(2)}, {"a": big}), dtype="float16")
+    with pytest.raises(CheckpointError, match="tensor 'w' came out beyond the range"):
+        run()
+
+
+def test_the_recipe_says_what_was_counted():
+    experts = Experts({"w": torch.zeros(3)}, {"one": {"w": torch.ones(3)}}, frozen_extra=7)
+    recipe = mb.merge("ties", experts.counting("stored"), scale=1).recipe
+    assert (recipe["entries"], recipe["frozen_extra"]) == ("stored", 7)
+    assert recipe["parameters"] == mb.get_method("ties").check(scale=1.0)
 
 
 # ---------------------------------------------------------------------- bad declarations

@@ -6,7 +6,6 @@ import ctypes
 import hashlib
 import os
 import platform
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mergebook.cli.output import check_output, claimed
-from mergebook.cli.sources import Source, keep_of_base, read_in_a_type_for, widest
-from mergebook.errors import CheckpointError, MethodError, ParameterError
-from mergebook.merged import MergedModel, SharedModel
-from mergebook.registry import Method, get_method
-from mergebook.storage import Sizes
+from mergebook.cli.sources import Source, keep_of_base, read_in_a_type_for
+from mergebook.errors import CheckpointError
+from mergebook.merged import MergedModel
+from mergebook.registry import get_method
 from mergebook.weights import Experts
 from mergebook.weights.experts import Entries
 
@@ -99,12 +97,6 @@ def merge_files(
     """
     chosen = get_method(method)
     params = chosen.check(**(params or {}))
-    if chosen.needs and calibration is None:
-        raise MethodError(
-            f"{method} needs {' and '.join(chosen.needs)} of the tasks, not only weights: name a "
-            f"suite that has these tasks (--suite, with --backbone), or run the method in a "
-            f"notebook or from Python, where it takes a Calibration"
-        )
     base, out = Path(base), Path(out)
     paths = {task: Path(path) for task, path in experts.items()}
     named = {"the base": base, **{f"expert {task!r}": path for task, path in paths.items()}}
@@ -112,8 +104,7 @@ def merge_files(
 
     first, *others = sources = [Source(path) for path in named.values()]
     kept = keep_of_base(from_base, first, others)
-    wanted = read_in_a_type_for(dtype, sources)
-    _check_type_of_result(chosen, wanted, sources)
+    read_in_a_type_for(dtype, sources)
     for source in sources:
         source.hash_while_reading()
     opened = Experts(
@@ -124,19 +115,15 @@ def merge_files(
         backbone=backbone,
         progress=progress,
     )
+    merge = chosen.on(opened, calibration, dtype=dtype)
     with claimed(out, overwrite=overwrite) as place:
-        merged = chosen(opened, calibration, **params)
-        if wanted is not None:
-            merged = _rounded(merged, wanted)
-            merged.recipe["dtype"] = dtype
-        if frozen_extra:
-            merged.recipe["frozen_extra"] = frozen_extra
+        merged = merge(**params)
         if kept:
             merged.recipe["from_base"] = kept
         by_task = {task: source.sha256() for task, source in zip(paths, others, strict=True)}
         merged.recipe["sha256"] = {"base": first.sha256(), "experts": by_task}
         if chosen.needs:
-            _record_images(merged.recipe, calibration.select(opened.tasks))
+            merged.recipe["sha256"]["images"] = _hashes(calibration.select(opened.tasks))
         try:
             merged.save(place)
         except CheckpointError as error:  # names the place, which is of no interest
@@ -144,10 +131,8 @@ def merge_files(
     return merged
 
 
-def _record_images(recipe: dict[str, Any], used: Calibration) -> None:
-    recipe["images"] = {task: len(images) for task, images in used.inputs.items()}
-    recipe["split"] = used.split
-    recipe["sha256"]["images"] = {
+def _hashes(used: Calibration) -> dict[str, str]:
+    return {
         task: hashlib.sha256(images.contiguous().numpy()).hexdigest()
         for task, images in used.inputs.items()
     }
@@ -202,36 +187,3 @@ def give_memory_back() -> None:
     """
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, MMAP_FROM)
-
-
-def _check_type_of_result(
-    method: Method, wanted: torch.dtype | None, sources: Sequence[Source]
-) -> None:
-    if wanted is None or method.gives is SharedModel:
-        return
-    stored = [source.stored_dtype(key) for source in sources for key in source]
-    if widest([wanted, torch.float32, *stored]) != wanted:
-        raise ParameterError(
-            f"{method.name} keeps more than one set of weights, which is stored as the inputs "
-            f"are; a narrower type is for methods that give one model. Convert the inputs first"
-        )
-
-
-def _rounded(merged: MergedModel, wanted: torch.dtype) -> MergedModel:
-    """The solution with its floating-point tensors in the type that was asked for."""
-    if not isinstance(merged, SharedModel):
-        return merged  # read in that type already, see _check_type_of_result
-    bits = 8 * wanted.itemsize
-    weights = merged.weights = dict(merged.weights)
-    frozen = Counter({bits: merged.sizes.num_frozen})
-    for key, tensor in weights.items():
-        if tensor.is_floating_point():
-            weights[key] = tensor.to(wanted)  # in place of the wide one, which is let go
-            if not torch.isfinite(weights[key]).all():
-                raise CheckpointError(f"tensor {key!r} came out beyond the range of {wanted}")
-        else:
-            frozen[bits] -= tensor.numel()
-            frozen[8 * tensor.dtype.itemsize] += tensor.numel()
-    trained = Counter({bits: merged.sizes.num_trained})
-    merged.sizes = Sizes(dict(+trained), dict(+frozen))  # + drops the zeros
-    return merged

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor
 
-from mergebook.errors import CheckpointError, ParameterError, shown, unknown
+from mergebook.errors import CheckpointError, ParameterError, shown
+from mergebook.registry.precision import type_named, widest
 from mergebook.weights import Checkpoint
-
-DTYPES = {
-    str(dtype).removeprefix("torch."): dtype
-    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-}
 
 
 class Source(Checkpoint):
@@ -76,29 +72,16 @@ def _reopened(path, wide, base, kept) -> Source:
     return source
 
 
-def widest(dtypes: Iterable[torch.dtype]) -> torch.dtype:
-    """The narrowest type that holds all values of those among the types that are floating."""
-    wide = torch.float16
-    for dtype in dtypes:
-        if dtype.is_floating_point:
-            wide = torch.promote_types(wide, dtype)
-    return wide
-
-
-def read_in_a_type_for(dtype: str | None, sources: Sequence[Source]) -> torch.dtype | None:
+def read_in_a_type_for(dtype: str | None, sources: Sequence[Source]) -> None:
     """Have the sources read in a type in which a result of the type that was asked for can be made.
 
     Parameters
     ----------
     dtype : str or None
-        One of :data:`DTYPES`; None for that of the base, which the experts must have as well.
+        One of :data:`~mergebook.registry.precision.RESULTS`; None for that of the base, which the
+        experts must have as well.
     sources : sequence of Source
         The base and the experts.
-
-    Returns
-    -------
-    torch.dtype or None
-        The type that was asked for.
 
     Raises
     ------
@@ -109,14 +92,11 @@ def read_in_a_type_for(dtype: str | None, sources: Sequence[Source]) -> torch.dt
     """
     if dtype is None:
         _check_same_types(*sources)
-        return None
-    if dtype not in DTYPES:
-        raise ParameterError(unknown("dtype", dtype, DTYPES))
+        return
     kinds = [source.dtype(key) for source in sources for key in source]
-    wide = widest([DTYPES[dtype], torch.float32, *kinds])
+    wide = widest([type_named(dtype), torch.float32, *kinds])
     for source in sources:
         source.wide = wide
-    return DTYPES[dtype]
 
 
 def _check_same_types(base: Source, *experts: Source) -> None:

@@ -1,6 +1,6 @@
 """Merged models: what a method returns, one kind of storage a module."""
 
-from mergebook.merged.base import MergedModel, Told, load_merged, sign_off
+from mergebook.merged.base import MergedModel, Told, load_merged
 from mergebook.merged.factored import FactoredModel
 from mergebook.merged.intervened import IntervenedModel
 from mergebook.merged.low_rank import LowRankModel
@@ -32,5 +32,4 @@ __all__ = [
     "Told",
     "load_merged",
     "rebuilt_experts",
-    "sign_off",
 ]

@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor
 
-from mergebook import __version__
 from mergebook.errors import CheckpointError, MethodError, unknown
 from mergebook.merged.reading import fitting, naming_file, read_recipe, read_sizes, read_tasks
 from mergebook.storage import Sizes, Storage
 from mergebook.weights.checkpoint import Checkpoint, save_checkpoint
-from mergebook.weights.experts import Experts
 
 if TYPE_CHECKING:
     from torch import nn
@@ -186,17 +184,3 @@ class Group(Mapping[str, Tensor]):
 def group(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Put ``<prefix>/`` before each name: what :class:`Group` undoes."""
     return {f"{prefix}/{key}": tensor for key, tensor in tensors.items()}
-
-
-def sign_off(
-    merged: MergedModel, experts: Experts, method: str, parameters: Mapping[str, Any]
-) -> MergedModel:
-    """Record on a solution which method, parameters and version made it, and for what backbone."""
-    merged.backbone = experts.backbone
-    merged.recipe = {
-        "method": method,
-        "parameters": dict(parameters),
-        "entries": experts.entries,
-        "mergebook": __version__,
-    }
-    return merged

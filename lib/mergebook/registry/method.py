@@ -8,10 +8,12 @@ from typing import Any, Literal
 
 import torch
 
+from mergebook import __version__
 from mergebook.calibration import Calibration
 from mergebook.errors import MethodError, ParameterError, unknown
-from mergebook.merged import MergedModel, Told, sign_off
+from mergebook.merged import MergedModel, Told
 from mergebook.registry.parameters import Parameter
+from mergebook.registry.precision import check_supported, rounded, type_named
 from mergebook.weights import Experts
 
 Need = Literal["images", "labels"]
@@ -122,7 +124,12 @@ class Method:
         return self.on(experts, calibration)(**params)
 
     def on(
-        self, experts: Experts, calibration: Calibration | None = None, /
+        self,
+        experts: Experts,
+        calibration: Calibration | None = None,
+        /,
+        *,
+        dtype: str | None = None,
     ) -> Callable[..., MergedModel]:
         """Prepare to merge the same experts several times, as a search does.
 
@@ -134,16 +141,24 @@ class Method:
         ----------
         experts, calibration
             As for a call.
+        dtype : {"float64", "float32", "bfloat16", "float16"}, optional
+            Type of the result's floating-point tensors; by default that of each tensor of the base.
+            A result of another kind than :class:`~mergebook.merged.SharedModel` has the type of
+            the experts, and no other. Results are rounded to the base's type first: for a wider
+            one, give experts that are read in a wide type.
 
         Returns
         -------
         callable
-            ``merge(**params) -> MergedModel``, with the errors of a call.
+            ``merge(**params) -> MergedModel``, with the errors of a call, and a CheckpointError if
+            a value is too large for `dtype`.
 
         Raises
         ------
         MethodError, CheckpointError
             As for a call.
+        ParameterError
+            If there is no such `dtype`, or the result cannot have it.
         """
         if not isinstance(experts, Experts):
             raise MethodError(
@@ -152,14 +167,45 @@ class Method:
             )
         if self.needs:
             calibration = self._check_calibration(experts, calibration)
+        wanted = None if dtype is None else type_named(dtype)
+        if wanted is not None:
+            check_supported(self.name, self.gives, wanted, experts)
         run = self.start(experts, calibration)
 
         def merge(**params: Any) -> MergedModel:
             full = self._check_tasks(self.check(**params), experts)
             with torch.inference_mode(False):  # gradients are on, whatever the caller has set
-                return sign_off(run(full), experts, self.name, full)
+                merged = run(full)
+            if wanted is not None:
+                merged = rounded(merged, wanted)
+            merged.backbone = experts.backbone
+            merged.recipe = self._recipe(experts, calibration, full, dtype)
+            return merged
 
         return merge
+
+    def _recipe(
+        self,
+        experts: Experts,
+        calibration: Calibration | None,
+        params: dict[str, Any],
+        dtype: str | None,
+    ) -> dict[str, Any]:
+        """What made a result: all that it takes to make it again, but for the inputs themselves."""
+        recipe: dict[str, Any] = {
+            "method": self.name,
+            "parameters": params,
+            "entries": experts.entries,
+            "mergebook": __version__,
+        }
+        if dtype is not None:
+            recipe["dtype"] = dtype
+        if experts.frozen_extra:
+            recipe["frozen_extra"] = experts.frozen_extra
+        if self.needs:
+            recipe["images"] = {task: len(each) for task, each in calibration.inputs.items()}
+            recipe["split"] = calibration.split
+        return recipe
 
     def _check_tasks(self, full: dict[str, Any], experts: Experts) -> dict[str, Any]:
         for name, value in full.items():
@@ -174,8 +220,9 @@ class Method:
     def _check_calibration(self, experts: Experts, given: Calibration | None) -> Calibration:
         if given is None:
             raise MethodError(
-                f"{self.name} needs {' and '.join(self.needs)}: pass a Calibration, "
-                f"such as Benchmark(...).calibration(), after the experts"
+                f"{self.name} needs {' and '.join(self.needs)}: in Python or a notebook pass a "
+                f"Calibration, such as Benchmark(...).calibration(), after the experts; on the "
+                f"command line name a suite that has these tasks (--suite, with --backbone)"
             )
         if not isinstance(given, Calibration):
             raise MethodError(
