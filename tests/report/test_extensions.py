@@ -52,6 +52,22 @@ def test_an_executed_page_links_to_its_source():
     assert others == [download, issue]
 
 
+def test_a_methods_page_links_to_its_module():
+    shown = "executed/methods/compression/tall_ties.md"
+    edit, download = urls_after(
+        "executed/methods/compression/tall_ties",
+        f"{REPOSITORY}/edit/main/{shown}",
+        f"../../../_sources/{shown}",
+    )
+    assert edit == f"{REPOSITORY}/edit/main/lib/mergebook/compression/tall_masks.py"
+    assert download == f"../../../_sources/{shown}"
+    [edit] = urls_after(
+        "executed/methods/compression", f"{REPOSITORY}/edit/main/executed/methods/compression.md"
+    )
+    assert edit == f"{REPOSITORY}/edit/main/lib/mergebook/report/methods.py"
+    assert (paths.project_dir() / "lib/mergebook/report/methods.py").is_file()
+
+
 def test_other_pages_keep_their_links():
     url = f"{REPOSITORY}/edit/main/book/executed/index.md"
     assert urls_after("book/executed/index", url) == [url]

@@ -5,7 +5,10 @@ import re
 import pytest
 
 import mergebook as mb
+from mergebook.registry import FAMILIES
 from mergebook.report import methods
+from mergebook.report.board import BLOCKS
+from mergebook.report.method_numbers import numbers_table
 
 BIB = re.compile(r"^@\w+\{(\w+),", re.MULTILINE)
 
@@ -15,46 +18,6 @@ def keys(root):
     return set(BIB.findall((root / "book" / "references.bib").read_text(encoding="utf-8")))
 
 
-def test_docstrings_become_markdown():
-    text = (
-        "Uses :math:`x_t` and ``code`` of :func:`mergebook.merge`, see [yadav2023ties, eq. 2].\n\n"
-        ".. math::\n\n    a = b\n\n    c = d\n\n.. math:: e\n    = f\n\nAfter [yadav2023ties]_."
-    )
-    assert methods.to_markdown(text) == (
-        "Uses $x_t$ and `code` of `merge`, see {cite}`yadav2023ties` (eq. 2).\n\n"
-        "$$\na = b\n\nc = d\n$$\n\n$$\ne\n= f\n$$\n\nAfter {cite}`yadav2023ties`."
-    )
-
-
-def test_citations_say_where_also_across_lines():
-    text = "As [yadav2023ties,\nreleased code] and [wei2025doge; a port, by an author]."
-    assert methods.to_markdown(text) == (
-        "As {cite}`yadav2023ties` (released code) and {cite}`wei2025doge` (a port, by an author)."
-    )
-
-
-def test_formulas_stay_in_their_list():
-    text = "1. One.\n2. On\n\n   .. math:: a\n       + b\n\n3. Three."
-    assert methods.to_markdown(text) == (
-        "1. One.\n2. On\n\n   $$\n   a\n   + b\n   $$\n\n3. Three."
-    )
-
-
-def test_tables_become_markdown():
-    rule = "=====  ==========="
-    rows = ["Forms:", "", rule, "form   formula", rule, "one    :math:`x`", "two    a b", rule, ""]
-    text = "\n".join([*rows, "End."])
-    expected = "Forms:\n\n| form | formula |\n| --- | --- |\n| one | $x$ |\n| two | a b |\n\nEnd."
-    assert methods.to_markdown(text) == expected
-
-
-def test_sections_of_a_docstring():
-    parts = methods.sections(
-        "One.\n\nTwo.\n\nParameters\n----------\na : int\n\nNotes\n-----\nN.\n"
-    )
-    assert parts == {"": "One.\n\nTwo.", "Parameters": "a : int", "Notes": "N."}
-
-
 @pytest.mark.parametrize("name", mb.list_methods())
 def test_every_method_has_a_page(name, keys):
     method, page = mb.get_method(name), methods.method_page(name)
@@ -62,24 +25,63 @@ def test_every_method_has_a_page(name, keys):
     assert set(re.findall(r"\{cite\}`([^`]+)`", page)) <= keys, "citations are in references.bib"
     for each in method.parameters:
         assert f"| `{each.name}` | `{each.default}` |" in page
-    assert not re.search(r":\w+:`|^ *\.\. |====", page, re.MULTILINE), "reStructuredText is left"
-    assert not re.search(r"\[[a-z]+\d{4}[a-z]+", page), "the key of a citation is left"
+    assert methods.TOLD[method.told] in page
+    assert "====" not in page
     assert page.count("$$") % 2 == 0
     code = page.split("```python\n")[1].split("```")[0]
     compile(code, name, "exec")
+    assert max(map(len, code.splitlines())) <= methods.CODE_WIDTH
+    assert (methods.project_dir() / methods.source_of(method)).is_file()
 
 
-def test_the_table_has_every_method_once():
-    table = methods.methods_table()
+def test_the_list_has_every_method_once_in_its_block():
+    text = methods.methods_list()
+    sections = dict(zip(BLOCKS, text.split("\n## ")[-len(BLOCKS) :], strict=True))
     for name in mb.list_methods():
-        assert table.count(f"/executed/methods/{name})") == 1
-    rows = [line for line in table.splitlines() if line.startswith("| ")]
-    assert len(rows) == 2 + len(mb.list_methods())
-    assert {line.count(" | ") for line in rows} == {7}
+        method = mb.get_method(name)
+        link = f"/executed/methods/{method.family}/{name})"
+        assert text.count(link) == sections[method.told].count(link) == 1
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert len(rows) == 2 * len(BLOCKS) + len(mb.list_methods())
+    assert {line.count(" | ") for line in rows} == {6}
+
+
+def test_rows_of_a_list_come_best_first():
+    rows = methods.methods_table(["zero_shot", "averaging", "cart"]).splitlines()
+    titles = [line.split("]")[0].removeprefix("| [") for line in rows if line.startswith("| [")]
+    assert titles == ["CART", "Weight averaging", "Zero-shot"]
+
+
+def test_families_are_described_and_in_the_sidebar(root):
+    assert set(methods.FAMILY_TEXTS) == set(FAMILIES)
+    toc = (root / "_toc.yml").read_text(encoding="utf-8")
+    for family in FAMILIES:
+        assert f"- file: {methods.FOLDER}/{family}\n" in toc
+        assert f"- glob: {methods.FOLDER}/{family}/*\n" in toc
+
+
+def test_reported_and_measured_numbers_have_columns_of_their_own():
+    heads = next(line for line in numbers_table("tall_ta") if line.startswith("| tasks"))
+    kinds = [cell.split(",")[0].strip() for cell in heads.strip("| ").split("|")]
+    assert kinds == [
+        "tasks",
+        "measured",
+        "measured",
+        "mean of 3 sets",
+        "mean of 3 sets",
+        "reported",
+    ]
+    assert "{cite}`wang2024localizing`" in heads
+    assert not any("reported" in line for line in numbers_table("emr"))
 
 
 def test_pages_of_methods_that_are_gone_are_removed(tmp_path):
-    (tmp_path / "gone.md").write_text("old")
+    (tmp_path / "compression").mkdir()
+    for gone in ("gone.md", "compression/gone.md", "compression/gone.png"):
+        (tmp_path / gone).write_text("old")
     written = methods.write_pages(tmp_path)
-    assert sorted(tmp_path.iterdir()) == sorted(written)
-    assert {path.stem for path in written} == set(mb.list_methods())
+    assert sorted(path for path in tmp_path.rglob("*.*")) == sorted(written)
+    pages = {path.stem for path in tmp_path.glob("*/*.md")}
+    assert pages == set(mb.list_methods())
+    assert {path.stem for path in tmp_path.glob("*.md")} == set(FAMILIES)
+    assert {path.stem for path in tmp_path.glob("*/*.png")} == pages

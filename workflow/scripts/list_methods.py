@@ -1,10 +1,12 @@
-"""Write the table of methods and a page for each: list_methods.py TABLE FOLDER."""
+"""Write the methods' list, choice and pages: list_methods.py LIST CHOICE FOLDER."""
 
 import sys
 from pathlib import Path
 
-from mergebook.report.methods import methods_table, write_pages
+from mergebook.report.choice import choice_page
+from mergebook.report.methods import methods_list, write_pages
 
-table, folder = map(Path, sys.argv[1:])
-table.write_text(methods_table(), encoding="utf-8")
+names, choice, folder = map(Path, sys.argv[1:])
+names.write_text(methods_list(), encoding="utf-8")
+choice.write_text(choice_page(), encoding="utf-8")
 write_pages(folder)

@@ -14,8 +14,10 @@ from mergebook.report.figures import accuracy_vs_storage, per_task_heatmap, samp
 from mergebook.report.glue import glue
 from mergebook.report.leaderboard import (
     frontier_figure,
+    leaderboard_block,
+    leaderboard_blocks,
+    leaderboard_rerun,
     leaderboard_table,
-    over_seeds,
     search_figure,
 )
 from mergebook.report.measured import committed, list_measured, measured
@@ -65,6 +67,9 @@ __all__ = [
     "grid",
     "html_table",
     "judgement_rows",
+    "leaderboard_block",
+    "leaderboard_blocks",
+    "leaderboard_rerun",
     "leaderboard_table",
     "line_figure",
     "list_measured",
@@ -73,7 +78,6 @@ __all__ = [
     "main_tables",
     "measured",
     "method_styles",
-    "over_seeds",
     "per_task_heatmap",
     "printed_table",
     "rank_figure",

@@ -1,195 +1,212 @@
-"""The leaderboard's table and figures."""
+"""The leaderboard's tables and figures."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
+import seaborn as sns
+from IPython.display import HTML
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from scipy import stats
 
-from mergebook.errors import ReportError
+from mergebook.errors import ReportError, unknown
+from mergebook.merged import Told
 from mergebook.registry import get_method
-from mergebook.report.numbers import EMPTY
+from mergebook.report.board import BLOCKS, at, frontier, in_block, over_seeds, row_title
+from mergebook.report.numbers import EMPTY, between, shown
+from mergebook.report.page import HERE, RERUN
 from mergebook.report.style import (
     BLACK,
     BLUE,
     GREEN,
     GREY,
-    INDIGO,
-    SALMON,
-    SKY,
+    PAGE_WIDTH,
     VERMILION,
     book_style,
-)  # fmt: skip
+    title_of,
+)
+from mergebook.report.tables import folded, html_table
 
-FAMILY_STYLES = {
-    "reference": (BLACK, "*"),
-    "data-free": (BLUE, "o"),
-    "statistics": (SKY, "s"),
-    "adapted": (GREEN, "^"),
-    "training": (GREY, "X"),
-    "compression": (VERMILION, "D"),
-    "routing": (INDIGO, "v"),
-    "intervention": (SALMON, "P"),
+# A block's colour and marker, and how large it is drawn.
+LOOKS: Mapping[Told, tuple[str, str, int]] = {
+    "no": (BLUE, "o", 46),
+    "yes": (VERMILION, "D", 44),
+    "guessed": (GREEN, "^", 60),
+}
+LEGEND = {
+    "no": "one model",
+    "yes": "several models, task told",
+    "guessed": "several models, task guessed",
 }
 
 
-def over_seeds(summary: pd.DataFrame) -> pd.DataFrame:
-    """Mean over the seeds of the experts, with a 95 % t interval where there are two or more.
+def leaderboard_table(summary: pd.DataFrame, told: Told, *, num_tasks: int) -> pd.DataFrame:
+    """Texts of one block of the leaderboard at one suite size, best first.
 
     Parameters
     ----------
     summary : DataFrame
-        Rows of :meth:`mergebook.Comparison.summary` of one suite size, for one or more seeds.
-
-    Returns
-    -------
-    DataFrame
-        Indexed by method in order of appearance: ``seeds``, ``mean`` and ``half`` (half the width
-        of the interval, NaN for one seed) of the normalised accuracy.
-    """
-    groups = summary.groupby("method", sort=False)["normalised"]
-    count, spread = groups.size(), groups.std(ddof=1)
-    quantile = stats.t.ppf(0.975, (count - 1).clip(lower=1))
-    half = pd.Series(quantile, count.index) * spread / np.sqrt(count)
-    return pd.DataFrame({"seeds": count, "mean": groups.mean(), "half": half})
-
-
-def leaderboard_table(summary: pd.DataFrame, *, num_tasks: int) -> pd.DataFrame:
-    """Texts of the leaderboard of one suite size, best first.
-
-    Parameters
-    ----------
-    summary : DataFrame
-        Rows of :meth:`mergebook.Comparison.summary`, for one or more seeds.
+        Rows of :meth:`mergebook.evaluation.Comparison.summary`, for one or more seeds.
+    told : {"no", "yes", "guessed"}
+        Which block: methods that are told as much about an image's task.
     num_tasks : int
         Which suite size.
 
     Returns
     -------
     DataFrame
-        One row per method, indexed by its title; accuracies are those of the first seed with their
-        bootstrap intervals, and beside them the mean over seeds.
+        One row per method, indexed by its title and, where its training was cut, what it had of
+        it. Accuracies are those of the first seed with their bootstrap intervals, and beside them
+        the mean over seeds. Empty if the block is.
 
     Raises
     ------
     ReportError
-        If there is nothing of this size.
+        If there are no results for the size, or there is no such block.
     """
-    part = summary[summary["num_tasks"] == num_tasks]
-    if part.empty:
-        raise ReportError(f"no results of {num_tasks} tasks")
-    seeds = over_seeds(part)
-    first = part[part["seed"] == part["seed"].min()].set_index("method")
-    first = first.sort_values("normalised", ascending=False)
-    whole = first["storage_gigabit"].get("fine_tuned", np.nan)
+    if told not in BLOCKS:
+        raise ReportError(unknown("block", told, BLOCKS))
+    first = at(summary, num_tasks).sort_values("normalised", ascending=False)
+    seeds = over_seeds(summary[summary["num_tasks"] == num_tasks])
+    many = int(seeds["seeds"].max())
     rows = {}
-    for name, row in first.iterrows():
-        method, over = get_method(str(name)), seeds.loc[name]
-        low, high = 100 * row["normalised_low"], 100 * row["normalised_high"]
-        spread = EMPTY
-        if over["seeds"] > 1:
-            spread = f"{100 * over['mean']:.1f} ± {100 * over['half']:.1f}"
-        rows[method.title] = {
-            "Family": method.family,
-            "Needs": ", ".join(method.needs) or EMPTY,
-            "Accuracy, %": f"{100 * row['accuracy']:.1f}",
-            "Normalised, %": f"{100 * row['normalised']:.1f}",
-            "95 % (images)": f"{low:.1f} to {high:.1f}",
-            f"Over {seeds['seeds'].max():.0f} seeds": spread,
-            "Storage, % of experts": f"{100 * row['storage_gigabit'] / whole:.1f}",
-            "Merging, s": f"{row['seconds']:.2f}",
-            "Peak, MiB": f"{row['peak_mib']:.1f}",
-            "Inference, ×": f"{row['inference_ratio']:.1f}",
+    for name in in_block(told, first.index):
+        method, row, mean = get_method(name), first.loc[name], seeds.loc[name]
+        spread = f"{shown(mean['mean'], 'cell')} ± {shown(mean['half'], 'cell')}"
+        rows[row_title(name, row["params"])] = {
+            "Normalised, %": shown(row["normalised"], "cell"),
+            "95 % interval": between(row["normalised_low"], row["normalised_high"]),
+            **({f"Over {many} seeds": spread if mean["seeds"] > 1 else EMPTY} if many > 1 else {}),
+            "Storage, %": shown(row["share"], "cell"),
+            "Task told": BLOCKS[told].told,
+            "Needs": ", ".join(method.needs) or "weights",
+            "Merging, s": shown(row["seconds"], ".2f"),
+            "Inference, ×": shown(row["inference_ratio"], ".1f"),
+            "Accuracy, %": shown(row["accuracy"], "cell"),
         }
-    table = pd.DataFrame(rows).T.rename_axis("Method")
-    return table if seeds["seeds"].max() > 1 else table.drop(columns="Over 1 seeds")
+    return pd.DataFrame(rows).T.rename_axis("Method")
 
 
-def frontier(first: pd.DataFrame) -> list[str]:
-    """Methods that no other beats in both accuracy and storage, cheapest first.
+def leaderboard_block(
+    summary: pd.DataFrame, told: Told, *, num_tasks: int, what: str = "committed run"
+) -> HTML:
+    """Show one block of the leaderboard, methods linked to their pages.
 
     Parameters
     ----------
-    first : DataFrame
-        Indexed by method, with ``normalised`` and ``storage_gigabit``.
+    summary, told, num_tasks
+        As for :func:`leaderboard_table`.
+    what : str, default "committed run"
+        Whose numbers these are, for the caption.
+
+    Returns
+    -------
+    IPython.display.HTML
+        A sentence in place of a table if the block is empty.
     """
-    best, kept = -np.inf, []
-    order = first.sort_values(["storage_gigabit", "normalised"], ascending=[True, False])
-    for name, row in order.iterrows():
-        if row["normalised"] > best:
-            best = row["normalised"]
-            kept.append(str(name))
-    return kept
+    table = leaderboard_table(summary, told, num_tasks=num_tasks)
+    title, backbone = BLOCKS[told].title, summary["backbone"].iloc[0]
+    if table.empty:
+        return HTML(f"<p>{title}: no method.</p>")
+    caption = f"{title}: {len(table)} methods, {num_tasks} tasks, {backbone}, {what}"
+    part = at(summary, num_tasks)
+    links = {
+        row_title(name, part.loc[name, "params"]): f"../methods/{get_method(name).family}/{name}"
+        ".html"
+        for name in part.index
+    }
+    return html_table(table, caption=caption, sortable=True, links=links)
 
 
-@book_style()
-def frontier_figure(summary: pd.DataFrame) -> Figure:
-    """Accuracy against storage, a panel for each suite size, with the frontier as a line.
+def leaderboard_blocks(
+    summary: pd.DataFrame, *, num_tasks: int, what: str = "committed run"
+) -> list[HTML]:
+    """Show all blocks of the leaderboard, see :func:`leaderboard_block`."""
+    return [leaderboard_block(summary, told, num_tasks=num_tasks, what=what) for told in BLOCKS]
+
+
+def leaderboard_rerun(summary: pd.DataFrame, *, budget: float) -> HTML:
+    """Show what a rerun gives, suite size by suite size: folded, except for who reruns it.
 
     Parameters
     ----------
     summary : DataFrame
-        Rows of :meth:`mergebook.Comparison.summary`; the first seed is drawn.
+        As for :func:`leaderboard_table`.
+    budget : float
+        Share of the default training that its methods had.
+    """
+    what = f"this run, {budget:.0%} of the training"
+    pieces = [
+        piece
+        for size in sorted(summary["num_tasks"].unique())
+        for piece in leaderboard_blocks(summary, num_tasks=size, what=what)
+    ]
+    unfolded = bool(os.environ.get(RERUN))
+    return folded(f"{HERE}: {what}", pieces, unfolded=unfolded, kind="rerun")
+
+
+@book_style()
+def frontier_figure(summary: pd.DataFrame, *, num_tasks: int) -> Figure:
+    """Accuracy against storage at one suite size, the best of each block named.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        Rows of :meth:`mergebook.evaluation.Comparison.summary`; the first seed is drawn.
+    num_tasks : int
+        Which suite size.
 
     Returns
     -------
     Figure
-        Storage is the share of the experts', on a logarithmic axis. Methods on the frontier, which
-        no other method beats in both, are named.
+        Storage is the share of the experts', on a logarithmic axis. Colours and markers are the
+        blocks. Named are the methods that no other of their block beats in both; a line joins them.
     """
-    sizes = sorted(summary["num_tasks"].unique())
-    fig, axes = plt.subplots(
-        1, len(sizes), figsize=(max(7.5, 4.6 * len(sizes)), 5.2), squeeze=False, sharey=True,
-        layout="constrained",
-    )  # fmt: skip
-    for ax, size in zip(axes[0], sizes, strict=True):
-        part = summary[(summary["num_tasks"] == size) & (summary["seed"] == summary["seed"].min())]
-        part = part.set_index("method")
-        share = 100 * part["storage_gigabit"] / part["storage_gigabit"]["fine_tuned"]
-        best = frontier(part)
-        ax.plot(share[best], 100 * part["normalised"][best], c=GREY, lw=1, zorder=1)
-        for name, x in share.items():
-            colour, marker = FAMILY_STYLES[get_method(str(name)).family]
-            ax.scatter(x, 100 * part["normalised"][name], s=90 if marker == "*" else 40, c=colour,
-                       marker=marker, edgecolors="white", linewidths=0.6, zorder=3)  # fmt: skip
-        _name_points(ax, {name: (share[name], 100 * part["normalised"][name]) for name in best})
-        ax.set_xscale("log")
-        ticks = [
-            t for t in (2, 5, 10, 20, 50, 100, 200) if 0.8 * share.min() < t < 1.3 * share.max()
-        ]
-        ax.set_xticks(ticks, [f"{t} %" for t in ticks])
-        ax.minorticks_off()
-        ax.set_title(f"{size} tasks")
-        ax.set_xlabel("Storage, share of the experts'")
-    axes[0, 0].set_ylabel("Normalised accuracy, %")
-    used = {get_method(name).family for name in summary["method"].unique()}
+    part = at(summary, num_tasks)
+    share, reached = 100 * part["share"], 100 * part["normalised"]
+    fig, ax = plt.subplots(figsize=(PAGE_WIDTH, 5.2), layout="constrained")
+    named: dict[str, tuple[float, float]] = {}
+    for told, (colour, marker, size) in LOOKS.items():
+        names = in_block(told, part.index)
+        ax.scatter(
+            share[names], reached[names], s=size, c=colour, marker=marker, edgecolors="white",
+            linewidths=0.7, zorder=3,
+        )  # fmt: skip
+        best = frontier(part.loc[names])
+        ax.plot(share[best], reached[best], c=colour, lw=1, alpha=0.6, zorder=2)
+        named |= {name: (share[name], reached[name]) for name in best}
+    ax.set_xscale("log")
+    ticks = [t for t in (2, 5, 10, 20, 50, 100, 200) if 0.8 * share.min() < t < 1.3 * share.max()]
+    ax.set_xticks(ticks, [f"{t} %" for t in ticks])
+    ax.minorticks_off()
+    _name_points(ax, named)
+    ax.set_xlabel(f"Storage, share of what the {num_tasks} experts take")
+    ax.set_ylabel("Accuracy, % of the experts'")
     handles = [
-        Line2D([], [], ls="", marker=marker, c=colour, ms=8, label=family)
-        for family, (colour, marker) in FAMILY_STYLES.items()
-        if family in used
+        Line2D([], [], ls="", marker=marker, c=colour, ms=8, label=LEGEND[told])
+        for told, (colour, marker, _) in LOOKS.items()
+        if in_block(told, part.index)
     ]
-    fig.legend(handles=handles, loc="outside lower center", ncols=4)
+    fig.legend(handles=handles, loc="outside lower center", ncols=3)
     return fig
 
 
 def _name_points(ax: Axes, points: Mapping[str, tuple[float, float]]) -> None:
     """Write methods' titles below and to the right of their points, one under the other."""
     low, high = ax.get_ylim()
-    gap, last = 0.042 * (high - low), float("inf")
+    gap, last = 0.045 * (high - low), float("inf")
     for name, (x, y) in sorted(points.items(), key=lambda item: (-item[1][1], item[1][0])):
         last = min(y - 0.6 * gap, last - gap)
         ax.annotate(
             get_method(name).title,
             (x, y),
-            (x * 1.12, last),
-            fontsize=8,
+            (x * 1.1, last),
+            fontsize=10,
             va="center",
             zorder=4,
             arrowprops={"arrowstyle": "-", "lw": 0.6, "color": GREY, "shrinkA": 0, "shrinkB": 4},
@@ -199,12 +216,12 @@ def _name_points(ax: Axes, points: Mapping[str, tuple[float, float]]) -> None:
 
 @book_style()
 def search_figure(curves: pd.DataFrame, parameter: str = "scale") -> Figure:
-    """Validation accuracy against one parameter, a line for each method that was searched over it.
+    """Validation accuracy against one parameter, a panel for each method that was searched over it.
 
     Parameters
     ----------
     curves : DataFrame
-        What :meth:`mergebook.Comparison.curves` returns, of one suite size and seed.
+        What :meth:`mergebook.evaluation.Comparison.curves` returns, of one suite size and seed.
     parameter : str, default "scale"
         Methods whose grid has other parameters as well show their best over those.
 
@@ -218,21 +235,19 @@ def search_figure(curves: pd.DataFrame, parameter: str = "scale") -> Figure:
     if frame.empty:
         raise ReportError(f"no method was searched over {parameter!r}")
     means = frame.groupby(["method", "point", "value"], sort=False)["normalised"].mean()
-    lines = means.groupby(["method", "value"]).max().unstack("value")
-    columns = 4
-    rows = -(-len(lines) // columns)
-    fig, axes = plt.subplots(
-        rows, columns, figsize=(9.5, 1.9 * rows + 0.6), squeeze=False, sharey=True,
-        layout="constrained",
+    lines = 100 * means.groupby(["method", "value"]).max().reset_index(level="value", drop=False)
+    lines["value"] /= 100
+    lines = lines.reset_index().assign(Method=lambda table: table["method"].map(title_of))
+    grid = sns.relplot(
+        lines, x="value", y="normalised", col="Method", col_wrap=3, kind="line", marker="o",
+        color=BLUE, height=2.0, aspect=PAGE_WIDTH / 3 / 2.0, facet_kws={"sharex": False},
     )  # fmt: skip
-    for ax, (name, line) in zip(axes.flat, lines.iterrows(), strict=False):
-        line = 100 * line.dropna().sort_index()
-        method = get_method(str(name))
-        ax.plot(line.index, line, marker="o", ms=4, c=FAMILY_STYLES[method.family][0])
-        ax.scatter(line.idxmax(), line.max(), s=90, facecolors="none", edgecolors=BLACK, zorder=4)
-        ax.set_title(method.title, fontsize=9)
-    for ax in axes.flat[len(lines) :]:
-        ax.set_axis_off()
-    fig.supxlabel(parameter)
-    fig.supylabel("Normalised accuracy, % (validation)")
-    return fig
+    for title, ax in grid.axes_dict.items():
+        line = lines[lines["Method"] == title]
+        best = line.loc[line["normalised"].idxmax()]
+        ax.scatter(
+            best["value"], best["normalised"], s=90, facecolors="none", edgecolors=BLACK, zorder=4
+        )
+    grid.set_titles("{col_name}")
+    grid.set_axis_labels(parameter, "validation, %")
+    return grid.figure

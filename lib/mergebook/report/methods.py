@@ -1,202 +1,183 @@
-"""Pages of the methods, written from the registry: one per method, and the table of all."""
+"""Pages of the methods, written from the registry: one a method, one a family, the list of all."""
 
 from __future__ import annotations
 
 import inspect
-import re
-import textwrap
 from pathlib import Path
 
-import pandas as pd
-
 from mergebook.paths import project_dir
-from mergebook.registry import Method, get_method, list_methods
-from mergebook.report.measured import list_measured, measured
+from mergebook.registry import FAMILIES, Method, get_method, list_methods
+from mergebook.report.board import BLOCKS, boards, in_block
+from mergebook.report.board import at as rows_at
+from mergebook.report.docstrings import minus, sections, to_markdown
+from mergebook.report.method_figure import Pictures
+from mergebook.report.method_numbers import (
+    costs_table,
+    formula,
+    numbers_table,
+    places,
+)
 
 FOLDER = "executed/methods"  # of the pages, seen from the book's root
-BOARD = "atlas/leaderboard/summary"
-TABLES = {f"full/{BOARD}": "mini", f"real14/{BOARD}": "real"}
+REPOSITORY = "https://github.com/mergebook/companion/blob/main"
+LEADERBOARD = "/executed/atlas/leaderboard"
+CODE_WIDTH = 62  # characters that fit beside both sidebars
 STATUS = {
-    "our reading": "Our reading: the description we had is incomplete, see the notes below.",
-    "analogue": "An analogue: the paper's method is for another kind of model; this is our "
-    "counterpart for image encoders.",
+    "paper": "the paper's text or released code",
+    "our reading": "our reading of an incomplete description, see the notes below",
+    "analogue": "an analogue: the paper's method is for another kind of model; this is our "
+    "counterpart for image encoders",
+    "common knowledge": "common knowledge",
 }
-EMPTY = pd.DataFrame(columns=["method", "normalised", "storage"])
 NEEDS = {
     (): "nothing but weights",
     ("images",): "unlabelled images",
     ("images", "labels"): "labelled images",
 }
-CITATION = re.compile(r"\[([a-z]+\d{4}[a-z]+)(?:[,;]\s+([^\]]+))?\]_?")
-RULE = r"=+(?: +=+)+\n"
-TABLE = re.compile(
-    rf"^(?P<rule>{RULE})(?P<head>[^\n]+\n){RULE}(?P<body>(?:[^=\n][^\n]*\n)+){RULE}", re.MULTILINE
-)
-ROLE = re.compile(r":(?:func|data|class|meth|attr|mod):`~?([^`]+)`")
-MATH = re.compile(r"^( *)\.\. math::([^\n]*\n(?:\1 +[^\n]*\n|\n)*)", re.MULTILINE)  # also in lists
-SECTION = re.compile(r"^(\w[\w ]*)\n-{3,}\n", re.MULTILINE)
-
-
-def sections(doc: str) -> dict[str, str]:
-    """Split a NumPy-style docstring: what precedes the first section is under ``""``."""
-    pieces = SECTION.split(doc)
-    return {"": pieces[0].strip()} | {
-        title: text.strip() for title, text in zip(pieces[1::2], pieces[2::2], strict=True)
-    }
-
-
-def to_markdown(text: str) -> str:
-    """Turn the reStructuredText of our docstrings into MyST Markdown."""
-    text = TABLE.sub(_table, text + "\n")  # first: its columns go by position
-    text = MATH.sub(_formula, text)
-    text = re.sub(r":math:`([^`]+)`", r"$\1$", text)
-    text = ROLE.sub(lambda role: f"`{role[1].rpartition('.')[2]}`", text)
-    text = re.sub(r"``([^`]+)``", r"`\1`", text)
-    return CITATION.sub(_citation, text).strip()
-
-
-def _citation(found: re.Match) -> str:
-    where = f" ({' '.join(found[2].split())})" if found[2] else ""
-    return f"{{cite}}`{found[1]}`{where}"
-
-
-def _formula(block: re.Match) -> str:
-    return textwrap.indent(f"$$\n{inspect.cleandoc(block[2])}\n$$\n\n", block[1])
-
-
-def _table(block: re.Match) -> str:
-    """A simple table of reStructuredText as one of Markdown."""
-    rule, head, body = block["rule"], block["head"], block["body"]
-    starts = [column.start() for column in re.finditer("=+", rule)]
-    ends = [*starts[1:], None]
-    rows = [
-        [line[start:end].strip() for start, end in zip(starts, ends, strict=True)]
-        for line in [head, *body.splitlines()]
-    ]
-    rows.insert(1, ["---"] * len(starts))
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+TOLD = {
+    "no": "No: one encoder serves all tasks",
+    "yes": "Yes: the encoder differs by task",
+    "guessed": "No: the encoder guesses from the image",
+}
+FAMILY_TEXTS = {
+    "reference": ("References", "The two ends, zero-shot and fine-tuned, that everything is "
+        "compared with."),
+    "data-free": ("Data-free merging", "One model from the weights alone. Where there is a "
+        "coefficient, it is chosen on validation images."),
+    "statistics": ("Merging with statistics", "One model; a forward or backward pass over a few "
+        "images without labels weights the experts."),
+    "adapted": ("Adapted merging", "One model whose merging coefficients are learned from "
+        "unlabelled images."),
+    "training": ("Training", "Labelled images and gradient steps on the weights: what merging "
+        "tries to avoid, for comparison."),
+    "compression": ("Compression", "Something is kept for each task, less than a whole model. The "
+        "task of an image must be known."),
+    "routing": ("Routing", "Something is kept for each task, and the input decides how it is "
+        "used."),
+    "intervention": ("Interventions", "One merged model, and for each task a small module that "
+        "edits its representation. The task of an image must be known."),
+}  # fmt: skip
 
 
 def _literal(value: object) -> str:
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
+def _called(function: str, arguments: list[str]) -> str:
+    """Return a call, on one line if it fits, else an argument a line."""
+    line = f"{function}({', '.join(arguments)})"
+    if len(line) <= CODE_WIDTH:
+        return line
+    return "\n".join([f"{function}(", *(f"    {each}," for each in arguments), ")"])
+
+
 def call(method: Method) -> str:
-    """A few lines of Python that run the method."""
-    knobs = [f"{each.name}={_literal(each.default)}" for each in method.parameters[:3]]
+    """Return a few lines of Python that run the method."""
+    values = [f"{each.name}={_literal(each.default)}" for each in method.parameters[:3]]
     if not method.needs:
-        arguments = [f'"{method.name}"', "experts", *knobs]
-        setup = ['experts = mb.Experts("base.safetensors", {"a": "a.safetensors", '
-                 '"b": "b.safetensors"})']  # fmt: skip
+        arguments = [f'"{method.name}"', "experts", *values]
+        tasks = '{"a": "a.safetensors", "b": "b.safetensors"}'
+        setup = _called("experts = mb.Experts", ['"base.safetensors"', tasks])
     else:
-        arguments = [f'"{method.name}"', "bench.experts", "bench.calibration()", *knobs]
-        setup = ['bench = mb.Benchmark("mini", num_tasks=8)']
-    merge = f"merged = mb.merge({', '.join(arguments)})"
-    if len(merge) > 80:  # what the page is wide enough for
-        merge = f"merged = mb.merge(\n    {', '.join(arguments)}\n)"
-    lines = ["import mergebook as mb", "", *setup, merge]
+        arguments = [f'"{method.name}"', "bench.experts", "bench.calibration()", *values]
+        setup = 'bench = mb.Benchmark("mini", num_tasks=8)'
+    lines = ["import mergebook as mb", "", setup, _called("merged = mb.merge", arguments)]
+    told = ' "a" ' if not method.needs else " bench.suite.names[0] "
+    if method.told == "yes":
+        lines += [f"encoder = merged.encoder({told.strip()})  # of one task"]
+    else:
+        lines += ["encoder = merged.encoder()  # of all tasks"]
+    if not method.needs and method.told == "no":
+        lines[-1] = "weights = merged.state_dict()  # of all tasks"
     lines += ['merged.save("merged.safetensors")', "print(merged.storage().formula())"]
     return "\n".join(lines)
 
 
-def _knobs(method: Method) -> list[str]:
+def _parameters(method: Method) -> list[str]:
     if not method.parameters:
         return ["None."]
-    rows = ["| parameter | default | valid | searched here | meaning |", "| --- " * 5 + "|"]
+    rows = ["| parameter | default | meaning | valid | searched here |", "| --- " * 5 + "|"]
     for each in method.parameters:
-        grid = ", ".join(map(str, method.grid.get(each.name, ()))) or "-"
+        grid = minus(", ".join(map(str, method.grid.get(each.name, ())))) or "no"
         valid = to_markdown(each.valid).replace("|", "\\|")
         meaning = to_markdown(each.doc).replace("|", "\\|")
-        rows.append(f"| `{each.name}` | `{each.default}` | {valid} | {grid} | {meaning} |")
+        rows.append(f"| `{each.name}` | `{each.default}` | {meaning} | {valid} | {grid} |")
     return rows
 
 
-def _measured(method: Method) -> list[str]:
-    rows = ["| suite | backbone | tasks | accuracy, % | normalised, % | storage, % of experts | "
-            "s | peak MiB | inference, × |", "| --- " * 9 + "|"]  # fmt: skip
-    for table, title in TABLES.items():
-        if table not in list_measured():
-            continue
-        frame = measured(table)
-        experts = frame[frame["method"] == "fine_tuned"].groupby("num_tasks")
-        whole = experts["storage_gigabit"].first()
-        mine = frame[(frame["method"] == method.name) & (frame["seed"] == frame["seed"].min())]
-        for row in mine.itertuples():
-            share = 100 * row.storage_gigabit / whole[row.num_tasks]
-            rows.append(
-                f"| {title} | `{row.backbone}` | {row.num_tasks} | {100 * row.accuracy:.1f} | "
-                f"{100 * row.normalised:.1f} | {share:.1f} | {row.seconds:.2f} | "
-                f"{row.peak_mib:.0f} | {row.inference_ratio:.1f} |"
-            )
-    if len(rows) == 2:
-        return ["Not yet run."]
-    return [
-        *rows,
-        "",
-        "Measured at mini scale, by [the leaderboard](/executed/atlas/leaderboard), on the suite "
-        "of drawn tasks and on 14 real ones; s is seconds of one merge on one core, training "
-        "included; peak is of tensors made while merging; inference is relative to one plain "
-        "encoder.",
-    ]
-
-
-def _source(method: Method) -> str:
+def source_of(method: Method) -> str:
+    """Return the module that defines a method, seen from the project's folder."""
     file = Path(inspect.getfile(method.function)).resolve()
-    root = (project_dir() / "lib").resolve()
+    root = project_dir().resolve()
     return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
 
 
-def method_page(name: str) -> str:
+def page_of(name: str) -> str:
+    """Return the address of a method's page in the book, without an ending."""
+    return f"{FOLDER}/{get_method(name).family}/{name}"
+
+
+def _facts(method: Method) -> list[str]:
+    family = FAMILY_TEXTS[method.family][0]
+    where = [f"[the leaderboard]({LEADERBOARD})", *places(method.name)]
+    rows = [
+        ("told the task", TOLD[method.told]),
+        ("needs", NEEDS[method.needs]),
+        ("stores", formula(method.name)),
+        ("family", f"[{family}](/{FOLDER}/{method.family})"),
+        ("paper", f"{{cite:t}}`{method.paper}`" if method.paper else "none"),
+        ("rests on", STATUS[method.status]),
+        ("in this book", ", ".join(where)),
+        ("in code", f"`{method.name}`"),
+    ]
+    return ["| at a glance | |", "| --- | --- |", *(f"| {key} | {text} |" for key, text in rows)]
+
+
+def method_page(name: str, picture: str = "") -> str:
     """Page of one method, in MyST Markdown.
 
     Parameters
     ----------
     name : str
         A registered method.
+    picture : str
+        The directive that shows its picture; nothing if there is none.
     """
     method = get_method(name)
     parts = sections(method.doc)
     summary, _, body = parts[""].partition("\n\n")
-    facts = [f"**{method.family}**", f"needs {NEEDS[method.needs]}"]
-    facts += [f"`{method.name}`"] + ([f"{{cite}}`{method.paper}`"] if method.paper else [])
     lines = [f"(method-{name})=", f"# {method.title}", "", to_markdown(summary), ""]
-    lines += [" · ".join(facts), ""]
-    if method.status in STATUS:
-        lines += ["```{note}", STATUS[method.status], "```", ""]
-    lines += [to_markdown(body), "", "## In code", "", "```python", call(method), "```", ""]
-    lines += ["## Knobs", "", *_knobs(method), ""]
+    lines += [*_facts(method), "", "## What it does", "", to_markdown(body), ""]
+    lines += ["## What it reaches", "", picture, "", *numbers_table(name), ""]
+    lines += ["## What it costs", "", *costs_table(name), ""]
+    lines += ["## In code", "", "```python", call(method), "```", ""]
+    lines += ["## Parameters", "", *_parameters(method), ""]
     if "Notes" in parts:
-        lines += [
-            "## Where sources and other libraries differ",
-            "",
-            to_markdown(parts["Notes"]),
-            "",
-        ]
-    lines += ["## Measured", "", *_measured(method), ""]
-    source = _source(method)
-    address = f"https://github.com/mergebook/companion/blob/main/lib/{source}"
-    lines += [f"Source: [`{source}`]({address}). [All methods](/book/methods)."]
+        lines += ["## Where sources and other libraries differ", "", to_markdown(parts["Notes"])]
+        lines += [""]
+    source = source_of(method)
+    lines += [f"Source: [`{source.removeprefix('lib/')}`]({REPOSITORY}/{source})."]
     return "\n".join(lines) + "\n"
 
 
-def methods_table() -> str:
-    """Table of all methods, in MyST Markdown: readers of the built page sort and filter it."""
-    frame = pd.concat([measured(table) for table in TABLES if table in list_measured()] or [EMPTY])
-    first = frame.drop_duplicates("method").set_index("method")
-    rows = [
-        "| method | family | needs | reached, % | storage, bits | parameters | rests on | paper |",
-        "| --- " * 8 + "|",
-    ]
-    for name in list_methods():
-        method = get_method(name)
-        here = first.loc[name] if name in first.index else None
+def methods_table(names: list[str]) -> str:
+    """Table of some methods, best first, in MyST Markdown that the built page lets readers sort."""
+    first = next(iter(boards().values()), None)
+    here = None if first is None else rows_at(first, first["num_tasks"].min())
+    if here is not None:
+        reached = here["normalised"]
+        names = sorted(names, key=lambda name: -reached.get(name, 0))
+    rows = ["| method | reached, % | storage, % | needs | family | rests on | paper |"]
+    rows += ["| --- " * 7 + "|"]
+    for name in names:
+        method, cells = get_method(name), ["", ""]
+        if here is not None and name in here.index:
+            cells = [f"{100 * here.loc[name, column]:.1f}" for column in ("normalised", "share")]
         cells = [
-            f"[{method.title}](/{FOLDER}/{name})",
+            f"[{method.title}](/{page_of(name)})",
+            *cells,
+            ", ".join(method.needs) or "weights",
             method.family,
-            ", ".join(method.needs),
-            "" if here is None else f"{100 * here['normalised']:.1f}",
-            "" if here is None else here["storage"],
-            ", ".join(each.name for each in method.parameters).replace("_", "\\_"),
             method.status,
             f"{{cite}}`{method.paper}`" if method.paper else "",
         ]
@@ -204,21 +185,48 @@ def methods_table() -> str:
     return "\n".join(["::::{container} sortable", "", *rows, "", "::::"]) + "\n"
 
 
+def methods_list() -> str:
+    """All methods, in MyST Markdown: a section and a table for each block."""
+    pieces = []
+    for told, block in BLOCKS.items():
+        names = in_block(told, list_methods())
+        pieces += [f"## {block.title}", "", block.text, "", methods_table(names)]
+    return "\n".join(pieces)
+
+
+def family_page(family: str) -> str:
+    """Page of a family: what its methods have in common, and their table."""
+    title, text = FAMILY_TEXTS[family]
+    names = [name for name in list_methods() if get_method(name).family == family]
+    lines = [f"(family-{family})=", f"# {title}", "", text, "", methods_table(names), ""]
+    lines += ["*Reached* is the accuracy on the first eight drawn tasks, relative to the experts';"]
+    lines += ["*storage* is the share of what the experts need. See"]
+    lines += [f"[the methods](/book/methods) and [the leaderboard]({LEADERBOARD})."]
+    return "\n".join(lines) + "\n"
+
+
 def write_pages(folder: Path) -> list[Path]:
-    """Write the page of every method to a folder; pages of methods that are gone are removed.
+    """Write the pages of all methods and families to a folder, with the methods' pictures.
 
     Parameters
     ----------
     folder : Path
-        Made if it is missing.
+        Made if it is missing: ``<family>.md``, ``<family>/<name>.md``, ``<family>/<name>.png``.
+        Pages of methods that are gone are removed.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.md"):
-        if old.stem not in list_methods():
-            old.unlink()
-    written = []
+    pictures, written = Pictures(), []
+    for family in FAMILIES:
+        (folder / family).mkdir(parents=True, exist_ok=True)
+        written.append(folder / f"{family}.md")
+        written[-1].write_text(family_page(family), encoding="utf-8")
     for name in list_methods():
-        path = folder / f"{name}.md"
-        path.write_text(method_page(name), encoding="utf-8")
+        path = folder / get_method(name).family / f"{name}.md"
+        picture = pictures.draw(name, path.with_suffix(".png"))
+        if picture:
+            written.append(path.with_suffix(".png"))
+        path.write_text(method_page(name, picture), encoding="utf-8")
         written.append(path)
+    for old in folder.rglob("*.*"):
+        if old not in written:
+            old.unlink()
     return written
