@@ -131,7 +131,7 @@ def test_a_table_of_queries_has_a_link_per_method_and_a_column_per_setting():
     full = QUERIES["full"]
     row = {"method": "ties", "backbone": "mini-small", "num_tasks": 8}
     assert f"| {full(name, 'normalised', 'cell', mean=mean, **row)} |" in first
-    assert "](/executed/methods/tall_ta)" in second
+    assert "](/executed/methods/compression/tall_ta)" in second
     share = table(name, "storage_gigabit", methods=["fine_tuned"], columns=columns, mean=mean,
                   over="fine_tuned")  # fmt: skip
     assert share.splitlines()[2].endswith("| 100.0 | 100.0 |")

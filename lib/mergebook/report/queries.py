@@ -218,7 +218,8 @@ def table(
             if over:
                 number = number / RUNS[which](name, column, mean=mean, **row | {"method": over})
             cells.append(str(number))
-        title = f"[{get_method(method).title}](/executed/methods/{method})"
+        about = get_method(method)
+        title = f"[{about.title}](/executed/methods/{about.family}/{method})"
         lines.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
