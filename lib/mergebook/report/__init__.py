@@ -11,7 +11,6 @@ from mergebook.report.basin import line_figure, show_lines
 from mergebook.report.curves import bar_figure, curve_figure, dot_figure, rank_figure
 from mergebook.report.embed import show
 from mergebook.report.figures import accuracy_vs_storage, per_task_heatmap, sample_sheet
-from mergebook.report.glue import glue
 from mergebook.report.leaderboard import (
     frontier_figure,
     leaderboard_block,
@@ -63,7 +62,6 @@ __all__ = [
     "folded",
     "frontier_figure",
     "gallery_figure",
-    "glue",
     "grid",
     "html_table",
     "judgement_rows",
