@@ -17,10 +17,6 @@ NOTEBOOKS = {
 MAX_LINES = 25
 HIDDEN, HIDDEN_IN_ONE = 0.30, 0.45  # most of the code's characters, in all notebooks and in one
 
-# Still laid out as before. The list may only shrink: a notebook that complies fails here until
-# its name is gone, and with the last name go the marks.
-NOT_YET = {"notebooks/atlas/leaderboard"}
-
 
 def unlike_the_formatter(path):
     """What `ruff format` would change in a notebook, as a diff."""
@@ -31,15 +27,7 @@ def unlike_the_formatter(path):
     return run.stdout
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name, marks=pytest.mark.xfail(name in NOT_YET, reason="old layout", strict=True)
-        )
-        for name in NOTEBOOKS
-    ],
-)
+@pytest.mark.parametrize("name", NOTEBOOKS)
 def test_layout(name):
     cells = code_cells(NOTEBOOKS[name])
     lengths = [len(cell["source"].splitlines()) for cell in cells]
@@ -53,7 +41,3 @@ def test_layout(name):
 def test_most_code_is_visible():
     cells = [cell for path in NOTEBOOKS.values() for cell in code_cells(path)]
     assert hidden_share(cells) <= HIDDEN
-
-
-def test_the_list_of_old_layouts_names_notebooks():
-    assert set(NOTEBOOKS) >= NOT_YET
