@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -14,8 +13,10 @@ from mergebook.calibration import Calibration
 from mergebook.learning import minimise
 from mergebook.merged.switched import SwitchedModel, code_vectors
 from mergebook.registry import Learning, Range, model_method
+from mergebook.registry.types import Bits
 from mergebook.weights import Experts
 
+Training = Annotated[Learning, {"lr": Range(0, 10)}]
 TEMPERATURE = 0.1  # width of the soft gate, in units of a tensor's root mean square
 
 
@@ -94,17 +95,6 @@ class Gate:
         return scale * value * (kept.to(soft.dtype) + soft - soft.detach()), soft
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How the thresholds and scales of one task are learned; see :data:`flex_switch`."""
-
-    sparsity: float
-    steps: int
-    lr: float
-    batch_size: int
-    seed: int
-
-
 def learn_switches(
     gates: Mapping[str, Gate],
     base: Mapping[str, Tensor],
@@ -112,7 +102,8 @@ def learn_switches(
     task: str,
     calibration: Calibration,
     drop: float,
-    recipe: Recipe,
+    sparsity: float,
+    learning: Learning,
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Learn one threshold and one scale per tensor of a task.
 
@@ -128,7 +119,9 @@ def learn_switches(
         Its images.
     drop : float
         Share of the entries that the first thresholds drop.
-    recipe : Recipe
+    sparsity : float
+        Weight of the share of open gates.
+    learning : Learning
         Training.
 
     Returns
@@ -150,7 +143,7 @@ def learn_switches(
     thresholds = torch.stack([gate.start(drop) for gate in gates.values()]).requires_grad_()
     scales = torch.ones_like(thresholds).requires_grad_()
     total = sum(gate.delta.numel() for gate in gates.values())
-    batches = calibration.batches(task, recipe.batch_size, recipe.seed)
+    batches = calibration.batches(task, learning.batch_size, learning.seed)
 
     def loss(step: int) -> Tensor:
         rows = next(batches)
@@ -161,9 +154,8 @@ def learn_switches(
             open_gates = open_gates + soft.sum()
         found = log_odds(weights, inputs[rows])
         distance = F.kl_div(found, target[rows], reduction="batchmean", log_target=True)
-        return distance + recipe.sparsity * open_gates / total
+        return distance + sparsity * open_gates / total
 
-    learning = Learning(recipe.steps, recipe.lr)
     minimise([thresholds, scales], loss, learning, what=f"switches of {task!r}")
     learned = zip(thresholds.detach(), scales.detach(), strict=True)
     return dict(zip(gates, learned, strict=True))
@@ -181,13 +173,10 @@ def flex_switch(
     experts: Experts,
     calibration: Calibration,
     *,
-    bits: Annotated[int, Range(1, 8)] = 1,
+    bits: Bits = 1,
     drop: Annotated[float, Range(0, 0.99)] = 0.6,
     sparsity: Annotated[float, Range(0, 100)] = 0.2,
-    steps: Annotated[int, Range(0, 1_000_000)] = 20,
-    lr: Annotated[float, Range(0, 10)] = 0.05,
-    batch_size: Annotated[int, Range(1)] = 32,
-    seed: Annotated[int, Range(0)] = 0,
+    learning: Training = Learning(steps=20, lr=0.05, batch_size=32),
 ) -> SwitchedModel:
     r"""Learn, for each tensor, how much of a task vector to keep and how large to make it.
 
@@ -208,10 +197,6 @@ def flex_switch(
 
     Parameters
     ----------
-    experts : Experts
-        Base and experts.
-    calibration : Calibration
-        Unlabelled images; the paper has about 100 per task.
     bits : int, default 1
         Bits of a kept entry, its sign included, the same for all tensors.
     drop : float, default 0.6
@@ -220,8 +205,6 @@ def flex_switch(
         Weight :math:`\mu` of the share of open gates.
     steps : int, default 20
         Steps for each task; a choice of ours for the mini suite.
-    lr : float, default 0.05
-        Learning rate.
     batch_size : int, default 32
         Images per step.
     seed : int, default 0
@@ -231,13 +214,12 @@ def flex_switch(
     -----
     Our reading, from the names of the paper's parts: learnable gates (a threshold with a sigmoid,
     together with a magnitude), distillation by KL, grouped coordinates with a group size per unit.
-    Losses, schedules and the unit of a threshold are ours. Its choice of 1, 2, 4 or 8 bits for
-    each unit is left out: all have `bits`. No code was published. The images are from the training
-    split unless the calibration says otherwise.
+    The paper has about 100 images per task. Losses, schedules and the unit of a threshold are ours.
+    Its choice of 1, 2, 4 or 8 bits for each unit is left out: all have `bits`. No code was
+    published. The images are from the training split unless the calibration says otherwise.
 
     Holds one task's vector at a time, and the levels of all with two bytes each.
     """
-    recipe = Recipe(sparsity, steps, lr, batch_size, seed)
     base = {key: value.to(experts.dtype) for key, value in experts.base.items()}
     keys = experts.trained
     levels: dict[str, list[Tensor]] = {key: [] for key in keys}
@@ -245,7 +227,7 @@ def flex_switch(
     for row, task in enumerate(experts.tasks):
         gates = {layer.name: Gate(layer.deltas[0], bits) for layer in experts.select([task])}
         expert = {key: base[key] + gates[key].delta if key in gates else base[key] for key in base}
-        learned = learn_switches(gates, base, expert, task, calibration, drop, recipe)
+        learned = learn_switches(gates, base, expert, task, calibration, drop, sparsity, learning)
         for column, (key, rows) in enumerate(levels.items()):
             if key not in gates:  # trained by other tasks only
                 rows.append(torch.zeros_like(base[key], dtype=torch.int16))
