@@ -12,9 +12,7 @@ from mergebook.registry import Range, merge_method
 from mergebook.registry.types import NumImages
 from mergebook.weights import Experts, Layer
 
-OffDiagonal = Annotated[
-    float, Range(0, 1), r"Factor on the entries of :math:`G_t` off its diagonal."
-]
+OffDiagonal = Annotated[float, Range(0, 1), r"Factor on :math:`G_t` off its diagonal."]
 FACTORS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 1.0)
 
 

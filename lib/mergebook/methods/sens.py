@@ -69,12 +69,8 @@ def sens(
 
     Parameters
     ----------
-    scale : float, default 0.3
-        The coefficient :math:`\alpha`.
     temperature : float, default 0.05
         The temperature :math:`\beta` of the softmax. High temperatures give task arithmetic.
-    num_images : int, default 32
-        Images per task, the first of the calibration.
 
     Notes
     -----

@@ -11,6 +11,7 @@ from mergebook.compression.t_switch import Rule, t_switch
 from mergebook.errors import ParameterError
 from mergebook.merged import RoutedModel
 from mergebook.registry import Range, model_method
+from mergebook.registry.types import NumImages
 from mergebook.towers.routers import build_encoder, extractor_weights
 from mergebook.weights import Experts
 
@@ -33,7 +34,7 @@ def auto_switch(
     rule: Rule = "exact",
     group_size: Annotated[int, Range(1, 64)] = 4,
     neighbours: Annotated[int, Range(1)] = 10,
-    num_images: Annotated[int, Range(1)] = 100,
+    num_images: NumImages = 100,
     extractor: Literal["base", "average"] = "base",
     route: Literal["image", "batch"] = "image",
 ) -> RoutedModel:
@@ -48,10 +49,6 @@ def auto_switch(
 
     Parameters
     ----------
-    experts : Experts
-        Base and experts.
-    calibration : Calibration
-        Images of each task; labels are not read.
     drop : float, default 0.6
         Discarded share, see T-Switch.
     knob : {"tensor", "task"}, default "tensor"

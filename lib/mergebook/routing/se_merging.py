@@ -6,6 +6,7 @@ from typing import Annotated
 
 from mergebook.merged import RoutedModel, TaskModels
 from mergebook.registry import Range, model_method
+from mergebook.registry.types import Scale
 from mergebook.towers.routers import Similarity
 from mergebook.weights import Experts
 
@@ -21,7 +22,7 @@ from mergebook.weights import Experts
 def se_merging(
     experts: Experts,
     *,
-    scale: Annotated[float, Range(0, 3)] = 0.3,
+    scale: Scale = 0.3,
     similarity: Similarity = "distance",
     temperature: Annotated[float, Range(0.001, 1000)] = 1.0,
 ) -> RoutedModel:
@@ -37,8 +38,6 @@ def se_merging(
 
     Parameters
     ----------
-    experts : Experts
-        Base and experts.
     scale : float, default 0.3
         The coefficient :math:`\lambda` of the static merge.
     similarity : {"distance", "movement"}, default "distance"
