@@ -121,3 +121,10 @@ def pages(html):
     methods = [page for page in found if page.startswith("executed/methods/")]
     left_out = set(methods) - set(methods[::EVERY])
     return ["index.html", *(page for page in found if page not in left_out)]
+
+
+@pytest.fixture(scope="session")
+def every_page(html):
+    """All pages of the book but those that the search and the index are made of."""
+    found = sorted(str(path.relative_to(html)) for path in html.rglob("*.html"))
+    return [page for page in found if "/" in page and not page.startswith("_static")]

@@ -13,6 +13,7 @@ PAGES = (
     "executed/tall_masks/what_counts.html",
 )
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+DESKTOP = {"width": 1280, "height": 800, "deviceScaleFactor": 1, "mobile": False}
 PAPER = {"width": 700, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
 BOX = ".mergebook-scroll, .pst-scrollable-table-container"
 
@@ -47,12 +48,33 @@ def screen(browser):
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_a_phone_shows_pages_at_its_width(page, visit, browser, screen):
+def test_a_desktop_shows_pages_whole(pages, visit, browser, screen):
+    """Neither a page nor a table or a piece of code on it is wider than its place."""
+    screen(DESKTOP)
+    wide, cut = {}, {}
+    for page in pages:
+        visit(page)
+        width = browser.execute_script("return document.documentElement.scrollWidth")
+        if width > DESKTOP["width"]:
+            wide[page] = width
+        if found := browser.execute_script(CUT):
+            cut[page] = found
+    assert wide == {}
+    assert cut == {}
+
+
+def test_a_phone_shows_pages_at_its_width(pages, visit, browser, screen):
     screen(PHONE)
-    visit(page)
-    assert browser.execute_script("return document.documentElement.scrollWidth") <= PHONE["width"]
-    assert browser.execute_script(STICKY) <= 0.46
+    wide, sticky = {}, {}
+    for page in pages:
+        visit(page)
+        width = browser.execute_script("return document.documentElement.scrollWidth")
+        if width > PHONE["width"]:
+            wide[page] = width
+        if (share := browser.execute_script(STICKY)) > 0.46:
+            sticky[page] = round(share, 2)
+    assert wide == {}
+    assert sticky == {}
 
 
 @pytest.mark.parametrize("page", PAGES)
