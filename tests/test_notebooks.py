@@ -183,5 +183,5 @@ def test_the_main_table_follows_size_and_backbone(rerun):
     assert set(table["backbone"]) == {"mini-large"}
     assert table["task"].nunique() == 14
     text = json.dumps(outputs(folder / "executed.ipynb"))
-    assert "Main table, 14 tasks" in text
-    assert "Main table, 8 tasks" not in text
+    assert "Main table. mini-large, 14 tasks" in text
+    assert "Main table. mini-large, 8 tasks" not in text

@@ -67,7 +67,7 @@ def test_a_cell_has_value_interval_verdict_and_what_decided():
 def test_other_sets_are_counted_and_other_encoders_named():
     sets = pd.concat([rows(0.984), rows(0.983, seed=1), rows(0.999, seed=2), rows(0.9995, "large")])
     html = table(Full=sets)
-    assert "2 of 3 sets of experts" in html
+    assert "this verdict in 2 of 3 sets of experts" in html
     assert "large: holds" in html
 
 

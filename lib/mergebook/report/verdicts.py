@@ -133,7 +133,7 @@ def _others(rows: pd.DataFrame) -> Markup:
         testable = part[part["verdict"] != NOT_TESTABLE]
         if backbone == first["backbone"] and len(testable) > 1:
             same = int((testable["verdict"] == first["verdict"]).sum())
-            notes.append(f"{same} of {len(testable)} sets of experts")
+            notes.append(f"this verdict in {same} of {len(testable)} sets of experts")
         elif backbone != first["backbone"]:
             notes.append(f"{backbone}: {' / '.join(part['verdict'].unique())}")
     return Markup("<br><small>{}</small>").format("; ".join(notes)) if notes else Markup("")
