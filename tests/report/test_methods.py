@@ -5,6 +5,7 @@ import re
 import pytest
 
 import mergebook as mb
+from mergebook.paths import project_dir
 from mergebook.registry import FAMILIES
 from mergebook.report import methods
 from mergebook.report.board import BLOCKS
@@ -31,7 +32,7 @@ def test_every_method_has_a_page(name, keys):
     code = page.split("```python\n")[1].split("```")[0]
     compile(code, name, "exec")
     assert max(map(len, code.splitlines())) <= methods.CODE_WIDTH
-    assert (methods.project_dir() / methods.source_of(method)).is_file()
+    assert (project_dir() / methods.source_of(method)).is_file()
 
 
 def test_the_list_has_every_method_once_in_its_block():

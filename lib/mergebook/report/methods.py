@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from pathlib import Path
 
-from mergebook.paths import project_dir
+import mergebook
 from mergebook.registry import FAMILIES, Method, get_method, list_methods
 from mergebook.report.board import BLOCKS, boards, in_block
 from mergebook.report.board import at as rows_at
@@ -108,8 +108,10 @@ def _parameters(method: Method) -> list[str]:
 def source_of(method: Method) -> str:
     """Return the module that defines a method, seen from the project's folder."""
     file = Path(inspect.getfile(method.function)).resolve()
-    root = project_dir().resolve()
-    return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
+    package = Path(mergebook.__file__).resolve().parent
+    if not file.is_relative_to(package):
+        return file.name  # a reader's own
+    return f"lib/mergebook/{file.relative_to(package).as_posix()}"
 
 
 def page_of(name: str) -> str:

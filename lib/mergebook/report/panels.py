@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from mergebook.errors import ReportError, unknown
 from mergebook.report.style import MAX_COLUMNS, PAGE_WIDTH, title_of
 
+WIDEST = 26  # letters of a title that fit above a panel
 Frames = Mapping[str, pd.DataFrame]  # source, e.g. "Mini benchmark" -> its table
 # Source -> key, e.g. "8 tasks" -> what is drawn in that panel.
 Panels = Mapping[str, Mapping[object, pd.DataFrame]]
@@ -127,7 +128,8 @@ def grid(
                     continue
                 ax.set_axis_on()
                 names = [source, str(key)] if turned else [str(key) if len(keys) > 1 else source]
-                ax.set_title(", ".join(filter(None, names)))
+                title = ", ".join(filter(None, names))
+                ax.set_title(title if len(title) <= WIDEST else "\n".join(names))
                 yield ax, frame
                 ax.tick_params(axis="both", labelbottom=True)  # also above panels of the column
                 if first:
