@@ -110,6 +110,9 @@ def test_a_grid_has_titles_and_the_mean_of_what_falls_together():
     both = grid(pd.concat([LONG, LONG.assign(accuracy=0.7)]), rows="method",
                 columns=["metric", "num_tasks"], value="accuracy", form=".2f")  # fmt: skip
     assert both.columns[0] == ("Accuracy, %", "8 tasks")
+    apart = pd.concat([LONG.assign(source="a"), LONG.assign(source="b")])
+    pairs = grid(apart, rows="method", columns=["num_tasks", "source"], value="accuracy")
+    assert [group for group, _ in pairs.columns] == ["8 tasks", "8 tasks", "20 tasks", "20 tasks"]
     assert both.iloc[0, 0] == "0.60"
 
 

@@ -215,6 +215,11 @@ def _titled(values: Iterable[object], name: object) -> list[str]:
     return [title_of(each) if name == "method" else str(each) for each in values]
 
 
+def _heading(name: str) -> str:
+    """Name of a column as a heading; a single letter is a symbol."""
+    return name if len(name) == 1 else name.capitalize()
+
+
 def grid(
     frame: pd.DataFrame,
     *,
@@ -243,11 +248,16 @@ def grid(
     """
     names = [columns] if isinstance(columns, str) else list(columns)
     table = frame.pivot_table(index=rows, columns=names, values=value, sort=False)
+    if len(names) > 1:  # what belongs to one group stands together
+        places = [{each: n for n, each in enumerate(dict.fromkeys(level))} for level in
+                  zip(*table.columns, strict=True)]  # fmt: skip
+        order = sorted(table, key=lambda key: [p[k] for p, k in zip(places, key, strict=True)])
+        table = table[order]
     texts = table.map(partial(shown, form=form))
     levels = [_titled(table.columns.get_level_values(name), name) for name in names]
     groups = [", ".join(above) for above in zip(*levels[:-1], strict=True)]
     texts.columns = pd.MultiIndex.from_arrays([groups, levels[-1]]) if groups else levels[0]
-    texts.index = pd.Index(_titled(table.index, rows), name=label or rows.capitalize())
+    texts.index = pd.Index(_titled(table.index, rows), name=label or _heading(rows))
     return texts
 
 
@@ -281,7 +291,7 @@ def listing(
             cells = [f"{c} ({between(*b, form)})" if k else c for c, b, k in pairs]
         texts[heading] = cells
     names = _titled(frame[index], index)
-    return pd.DataFrame(texts, index=pd.Index(names, name=label or index.capitalize()))
+    return pd.DataFrame(texts, index=pd.Index(names, name=label or _heading(index)))
 
 
 def by_source(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
