@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mergebook as mb
-from mergebook.analysis import agreement, categories, mask_use, overlap
+from mergebook.analysis import agreement, categories, distance_to_experts, mask_use, overlap
 from mergebook.analysis.masks import kind_of
 from mergebook.errors import ExperimentError
 from mergebook.weights import Experts, Masks
@@ -142,3 +142,16 @@ def test_a_shuffled_consensus_keeps_as_many_entries_of_each_tensor():
                 assert torch.equal(state[key][kept], plain[key][kept])
         assert not torch.equal(mixed[0]["v"], mixed[1]["v"])
         assert not torch.equal(mixed[0]["v"], own["v"])
+
+
+def test_distance_to_experts_by_hand():
+    base = {"v": torch.zeros(3), "w": torch.ones(2)}
+    one = {"v": torch.tensor([1.0, 0, -2]), "w": torch.tensor([1.0, 2])}
+    experts = Experts(base, {"one": one, "idle": base})
+    vector = {"v": torch.tensor([2.0, 1, 1]), "w": torch.tensor([0.0, 3])}
+    masks = masks_of(v=[[1, 0, 0], [0, 0, 0]], w=[[1, 1], [0, 0]])
+    masks = Masks(("one", "idle"), masks.packed, masks.shapes)
+    model = mb.merge("tall_ta", experts)
+    model = type(model)(experts.sizes, experts.base, vector, masks)
+    # v: 2, 0 and 0 stand for 1, 0 and -2; w: 0 and 3 for 0 and 1: away by 5 of a length of 4.
+    assert distance_to_experts(model, experts).to_dict() == {"one": 5 / 4}

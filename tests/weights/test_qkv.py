@@ -64,3 +64,14 @@ def test_what_is_no_stack_stays():
     }
     assert list(Arranged(odd, "split")) == list(odd)
     assert list(Arranged(odd, "fused")) == list(odd)
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [((2, 2), (2, 2), (2, 3)), ((2,), (2,), (2,)), ((2, 2, 1), (2, 2, 1), (2, 2, 1))],
+    ids=["of other widths", "vectors", "of three axes"],
+)
+def test_three_that_are_no_matrices_of_one_width_stay_apart(shapes):
+    pairs = zip("qkv", shapes, strict=True)
+    three = {f"{x}_proj.weight": torch.zeros(shape) for x, shape in pairs}
+    assert list(Arranged(three, "fused")) == list(three)

@@ -56,6 +56,18 @@ def test_k_keeps_exactly_k(case, density):
     assert not experts.trained or kept.tolist() == [int(experts.num_entries * density)] * len(kept)
 
 
+@given(case=cases(), density=st.integers(0, 16).map(lambda n: n / 16))
+def test_k_plus_one_keeps_all_at_or_above_the_threshold(case, density):
+    experts = case.load()
+    top = top_entries(experts, density)
+    rank = min(int(experts.num_entries * density) + 1, experts.num_trained)
+    for row, task in enumerate(experts.tasks if rank else ()):
+        delta = flat(experts.expert(task), experts.trained) - flat(experts.base, experts.trained)
+        least = np.sort(np.abs(delta))[-rank]
+        kept = [top.mask(layer)[row].reshape(-1) for layer in experts]
+        np.testing.assert_array_equal(torch.cat(kept), np.abs(delta) >= least)
+
+
 def test_large_layers_beside_small_ones():
     generator = torch.Generator().manual_seed(0)
     shapes = {"large": (300, 500), "small": (7,)}

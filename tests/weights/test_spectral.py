@@ -31,6 +31,21 @@ def truncate(matrix: torch.Tensor, k: int) -> np.ndarray:
     return (left @ right.mT).numpy()
 
 
+@pytest.mark.parametrize("size", [1e-5, 1.0, 1e5])
+def test_what_counts_as_zero_is_relative_to_the_largest(size):
+    left, right = gaussian(5, 3).svd()[0], gaussian(4, 4, seed=1).svd()[0]
+    values = torch.tensor([1.0, 1e-3, 1e-9], dtype=torch.float64)  # the last one counts as zero
+    matrix = size * (left * values) @ right[:, :3].mT
+    u, s, v = triplets(matrix, 3)
+    np.testing.assert_allclose(s / size, [1, 1e-3, 0], atol=1e-12)
+    for side in (u, v):
+        np.testing.assert_allclose(side.norm(dim=0), [1, 1, 0], atol=1e-9)
+
+
+def test_a_matrix_of_zeros_has_no_directions():
+    assert not any(part.any() for part in triplets(torch.zeros(4, 3, dtype=torch.float64), 2))
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_factors_are_the_truncated_decomposition(shape):
     matrix = gaussian(*shape)
