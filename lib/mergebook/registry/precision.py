@@ -13,10 +13,7 @@ from mergebook.storage import Sizes
 from mergebook.weights import Experts
 from mergebook.weights.sources import facts_of_all
 
-RESULTS = {
-    str(dtype).removeprefix("torch."): dtype
-    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-}
+RESULTS = ("float64", "float32", "bfloat16", "float16")  # names only, see `cli.declarations`
 
 
 def widest(dtypes: Iterable[torch.dtype]) -> torch.dtype:
@@ -38,7 +35,7 @@ def type_named(dtype: str) -> torch.dtype:
     """
     if dtype not in RESULTS:
         raise ParameterError(unknown("dtype", dtype, RESULTS))
-    return RESULTS[dtype]
+    return getattr(torch, dtype)
 
 
 def check_supported(
