@@ -1,5 +1,6 @@
 """What the book shows: reported numbers, tables, figures, verdicts, numbers in prose."""
 
+from mergebook.report.arranged import by_source, grid, listing
 from mergebook.report.basics import (
     scale_curve,
     show_scale_curve,
@@ -31,7 +32,7 @@ from mergebook.report.reported import (
 )
 from mergebook.report.results import load_results, save_results
 from mergebook.report.style import method_styles, task_title, title_of
-from mergebook.report.tables import by_source, folded, grid, html_table, listing, main_tables
+from mergebook.report.tables import folded, html_table, main_tables
 from mergebook.report.tasks import (
     gallery_figure,
     show_classes,

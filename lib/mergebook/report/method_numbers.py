@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from mergebook import paths
+from mergebook.report.arranged import PAPER_NAMES
 from mergebook.report.board import (
     BOARD,
     FIRST,
@@ -22,7 +23,7 @@ from mergebook.report.board import (
 from mergebook.report.measured import list_measured, measured
 from mergebook.report.numbers import EMPTY, between, shown
 from mergebook.report.reported import reported
-from mergebook.report.tables import COUNTERPARTS, PAPER_NAMES
+from mergebook.report.tables import COUNTERPARTS
 
 NOT_RUN = "Not yet run."
 # The papers' tables that give one number a method, backbone and size.

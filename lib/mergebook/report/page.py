@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 
 from mergebook.errors import ReportError, unknown
 from mergebook.papers.claims import Numbers, load_claims
+from mergebook.report.arranged import grid, listing
 from mergebook.report.embed import show
 from mergebook.report.measured import committed
 from mergebook.report.results import save_results
-from mergebook.report.tables import folded, grid, html_table, listing
+from mergebook.report.tables import folded, html_table
 from mergebook.report.verdicts import comparisons, judgement_rows, verdict_table
 
 Texts = pd.DataFrame | dict[str, pd.DataFrame]
