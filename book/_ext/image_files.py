@@ -16,6 +16,7 @@ from pathlib import Path
 from docutils import nodes
 from sphinx.util.osutil import relative_uri
 
+EAGER = re.compile(r"<img(?![^>]*\bloading=)")
 EMBEDDED = re.compile(r'src="data:image/(png|jpeg|gif|webp);base64,([A-Za-z0-9+/=\s]+)"')
 
 
@@ -41,7 +42,14 @@ def write_files(app, doctree, docname) -> None:
             node += nodes.Text(EMBEDDED.sub(refer, text))
 
 
+def load_late(app, pagename: str, templatename: str, context: dict, doctree) -> None:
+    """Let every picture of a page be loaded when a reader comes near it."""
+    if "body" in context:
+        context["body"] = EAGER.sub('<img loading="lazy"', context["body"])
+
+
 def setup(app) -> dict:
     """Register with Sphinx."""
     app.connect("doctree-resolved", write_files)
+    app.connect("html-page-context", load_late)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

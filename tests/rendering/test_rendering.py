@@ -89,7 +89,11 @@ def test_a_page_without_citations_has_no_empty_list(render):
     [
         ("[there](../basics/what_is_merged.ipynb)", "executed/basics/what_is_merged.html", "there"),
         ("[](the_idea.ipynb)", "executed/tall_masks/the_idea.html", "The idea in pictures"),
-        ("[T-Switch](../methods/t_switch.md)", "executed/methods/t_switch.html", "T-Switch"),
+        (
+            "[T-Switch](../methods/compression/t_switch.md)",
+            "executed/methods/compression/t_switch.html",
+            "T-Switch",
+        ),
         ("[*all*](/book/methods)", "book/methods.html", "all"),
         ("[it](../../book/how_to_read.md#words)", "book/how_to_read.html#words", "it"),
         ("[it](../../book/tall_masks/index)", "book/tall_masks/index.html", "it"),

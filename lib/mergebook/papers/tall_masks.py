@@ -56,22 +56,13 @@ def keep_language(n: Numbers) -> Iterator[Part]:
 )
 def flat(n: Numbers) -> Iterator[Part]:
     for few, many in n.ends:
+        span = f"from {few.num_tasks} to {many}"
         fall = {m: n.normalised(m, few) - n.normalised(m, many) for m in n.methods}
         for method in filter(fall.get, MASKS):
-            yield below(
-                0.02,
-                fall[method],
-                f"fall of {title(method)} from {few.num_tasks} to {many}",
-                "points",
-            )
-            yield below(
-                0.02,
-                -fall[method],
-                f"rise of {title(method)} from {few.num_tasks} to {many}",
-                "points",
-            )
+            yield below(0.02, fall[method], f"fall of {title(method)} {span}", "points")
+            yield below(0.02, -fall[method], f"rise of {title(method)} {span}", "points")
         for method in MERGES:
-            yield above(0, fall[method], f"fall of {title(method)} to {many}", "points")
+            yield above(0, fall[method], f"fall of {title(method)} {span}", "points")
 
 
 @CHAPTER.claim(

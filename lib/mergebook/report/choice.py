@@ -234,5 +234,7 @@ def _branch(node: Question | Leaf, depth: int = 0) -> Iterator[str]:
 
 def choice_page() -> str:
     """Return the tree and the sections of its leaves, in MyST Markdown."""
+    if FIRST not in boards():
+        return "No leaderboard is committed, so that no method can be named.\n"
     tree = "\n".join([":::{container} decision-tree", "", *_branch(TREE), "", ":::", ""])
     return "\n".join([tree, "## The leaves", "", *map(leaf_section, leaves())])

@@ -180,15 +180,15 @@ def verdict_table(
         found = {title: frame[frame["key"] == claim.key] for title, frame in runs.items()}
         rows = [printed.get(claim.key), *(f.iloc[0] for f in found.values() if len(f))]
         claimed = next((limit(row) for row in rows if row is not None and limit(row) != EMPTY), "")
-        where = Markup("{}<br><small>{}</small>").format(claimed or EMPTY, claim.source)
-        line = {"Claimed": where}
+        notes = [claim.source, *([f"not tested: {claim.untested}"] if claim.untested else [])]
+        lines = Markup("<br>").join(Markup("<small>{}</small>").format(note) for note in notes)
+        line = {"Claimed": Markup("{}<br>{}").format(claimed or EMPTY, lines)}
         if printed:
             own = printed.get(claim.key)
             line[PRINTED] = cell(own, claimed, interval=False) if own else EMPTY
         for title, part in found.items():
             if claim.untested:
-                reason = Markup("<br><small>{}</small>").format(claim.untested)
-                line[title] = badge(NOT_TESTABLE) + reason
+                line[title] = badge(NOT_TESTABLE)
             elif part.empty:
                 line[title] = Markup("<small>{}</small>").format("not part of this run")
             else:
