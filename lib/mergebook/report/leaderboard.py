@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from adjustText import adjust_text
 from IPython.display import HTML
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -184,7 +185,7 @@ def frontier_figure(summary: pd.DataFrame, *, num_tasks: int) -> Figure:
     ticks = [t for t in (2, 5, 10, 20, 50, 100, 200) if 0.8 * share.min() < t < 1.3 * share.max()]
     ax.set_xticks(ticks, [f"{t} %" for t in ticks])
     ax.minorticks_off()
-    _name_points(ax, named)
+    _name_points(ax, named, pd.DataFrame({"share": share, "reached": reached}))
     ax.set_xlabel(f"Storage, share of what the {num_tasks} experts take")
     ax.set_ylabel("Accuracy, % of the experts'")
     handles = [
@@ -196,22 +197,24 @@ def frontier_figure(summary: pd.DataFrame, *, num_tasks: int) -> Figure:
     return fig
 
 
-def _name_points(ax: Axes, points: Mapping[str, tuple[float, float]]) -> None:
-    """Write methods' titles below and to the right of their points, one under the other."""
-    low, high = ax.get_ylim()
-    gap, last = 0.045 * (high - low), float("inf")
-    for name, (x, y) in sorted(points.items(), key=lambda item: (-item[1][1], item[1][0])):
-        last = min(y - 0.6 * gap, last - gap)
-        ax.annotate(
-            get_method(name).title,
-            (x, y),
-            (x * 1.1, last),
-            fontsize=10,
-            va="center",
-            zorder=4,
-            arrowprops={"arrowstyle": "-", "lw": 0.6, "color": GREY, "shrinkA": 0, "shrinkB": 4},
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.8},
-        )
+def _name_points(ax: Axes, points: Mapping[str, tuple[float, float]], among: pd.DataFrame) -> None:
+    """Write methods' titles where they hide neither each other nor any point of the figure."""
+    texts = [
+        ax.text(1.06 * x, y, get_method(name).title, fontsize=10, va="center", zorder=4)
+        for name, (x, y) in points.items()
+    ]
+    ax.figure.draw_without_rendering()  # from now on, points are where they will be
+    adjust_text(
+        texts,
+        x=among["share"].to_numpy(),
+        y=among["reached"].to_numpy(),
+        target_x=[x for x, _ in points.values()],
+        target_y=[y for _, y in points.values()],
+        ax=ax,
+        expand=(1.15, 1.5),
+        max_move=(20, 20),
+        arrowprops={"arrowstyle": "-", "lw": 0.6, "color": GREY, "shrinkB": 4},
+    )
 
 
 @book_style()
