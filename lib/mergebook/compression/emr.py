@@ -59,7 +59,7 @@ def emr(
     it divides, so that a bias weighs as much as a matrix; masks are the same under both rules. Its
     elected sign is that of the mean over tasks, with -1 for zero. Masks there are kept as one
     boolean byte per entry, here as one bit. The densities and rescalers that the paper prints in
-    its Table 16 (about 0.71 and 0.76 on ViT-B/32) are ``solution.masks.density(task)`` and
+    its Table 16 (about 0.71 and 0.77 on ViT-B/32) are ``solution.masks.density(task)`` and
     ``solution.rescalers``.
 
     Our reading: a task that agrees with the elected vector nowhere gets the rescaler 0.

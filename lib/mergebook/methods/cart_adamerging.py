@@ -65,8 +65,8 @@ def cart_adamerging(
     -----
     Our reading: the code of this variant is not released. Steps, batches and optimiser come from
     configuration fields left over in the CART repository and from AdaRank's runner. A field there
-    asks for clamping, to [0, 1] or to an extended [-0.5, 2]; as the released starting values are
-    2 to 3, the default here does not clamp.
+    asks for clamping, to [0, 1] or to an extended [-0.5, 2]; as most of the released starting
+    values lie above 1, the default here does not clamp.
 
     The paper adapts on the unlabelled test images and the runner remembers the best of several
     evaluations on the test split. Here the images come from another split by default

@@ -41,8 +41,8 @@ def cart_adarank(
     Parameters
     ----------
     rank : float, default 0.16
-        Share of the components that are kept at first, the largest. Released: 0.16 for 8 tasks,
-        0.32 for 14 and 20.
+        Share of the components that are kept at first, the largest. Released for ViT-B/32: 0.16
+        for 8 tasks, 0.32 for 14 and 20.
     init : float, default 2.0
         Value that all coefficients start from. Released for ViT-B/32: 2.3, 2.8 and 2.4 for 8, 14
         and 20 tasks.
