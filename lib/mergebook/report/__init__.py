@@ -9,6 +9,7 @@ from mergebook.report.basics import (
     weights_figure,
 )
 from mergebook.report.basin import line_figure, show_lines
+from mergebook.report.chapter import chapter_verdicts
 from mergebook.report.curves import bar_figure, curve_figure, dot_figure, rank_figure
 from mergebook.report.embed import show
 from mergebook.report.figures import accuracy_vs_storage, per_task_heatmap, sample_sheet
@@ -31,6 +32,7 @@ from mergebook.report.reported import (
     reported_sizes,
 )
 from mergebook.report.results import load_results, save_results
+from mergebook.report.strip import strip_figure
 from mergebook.report.style import method_styles, task_title, title_of
 from mergebook.report.tables import folded, html_table, main_tables
 from mergebook.report.tasks import (
@@ -40,13 +42,7 @@ from mergebook.report.tasks import (
     show_tasks,
     task_facts,
 )
-from mergebook.report.verdicts import (
-    chapter_verdicts,
-    comparisons,
-    judgement_rows,
-    printed_table,
-    strip_figure,
-)
+from mergebook.report.verdicts import comparisons, judgement_rows, printed_table
 
 __all__ = [
     "Number",

@@ -1,4 +1,4 @@
-"""Verdicts on claims: the table that a reader understands at a glance, and its figure."""
+"""Verdicts on claims: the table that a reader understands at a glance."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import inspect
 import math
 from collections.abc import Iterable, Mapping
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import HTML
 from markupsafe import Markup
-from matplotlib.figure import Figure
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
@@ -21,14 +19,11 @@ from mergebook.papers.claims import (
     HOLDS,
     INCONCLUSIVE,
     NOT_TESTABLE,
-    Chapter,
     Claim,
     Judgement,
-    load_claims,
 )
 from mergebook.report.measured import committed
-from mergebook.report.numbers import EMPTY, MINUS, between, shown
-from mergebook.report.style import BLACK, BLUE, GREY, VERMILION, book_style
+from mergebook.report.numbers import EMPTY, between, shown
 from mergebook.report.tables import folded, html_table
 
 PRINTED = "Paper prints"
@@ -42,7 +37,6 @@ LOOKS = {
     INCONCLUSIVE: "verdict-inconclusive",
     NOT_TESTABLE: "verdict-untestable",
 }
-REACH = 10.0  # points to either side of the claimed value that the figure shows
 Rows = Mapping[str, pd.DataFrame]
 
 
@@ -253,94 +247,3 @@ def printed_table(judgements: Iterable[Judgement], *, caption: str) -> HTML:
     }
     frame = pd.DataFrame(rows, dtype=object).T.rename_axis("Claim")
     return html_table(frame, caption=caption, words=True)
-
-
-def chapter_table(chapter: Chapter) -> HTML:
-    """Table of all of a chapter's claims: the paper's numbers, and the committed runs."""
-    pages = sorted({claim.notebook for claim in chapter.values() if claim.notebook})
-    own = f"{chapter.name}/reported_numbers"
-    links = {
-        claim.statement: f"../../executed/{claim.notebook or own}.html"
-        for claim in chapter.values()
-    }
-    printed = {judgement.claim.key: judgement for judgement in chapter.judge_printed()}
-    return verdict_table(
-        chapter.values(), printed, sources(pages), caption="Claims and verdicts", links=links
-    )
-
-
-@book_style()
-def strip_figure(chapter: Chapter) -> Figure:
-    """Draw a strip per claim: how far the deciding number is on the claimed side, by source.
-
-    Parameters
-    ----------
-    chapter : Chapter
-
-    Returns
-    -------
-    Figure
-        One axis in percentage points with a line at the claimed value; to its right the claim is
-        met. Dots with intervals: the paper's own numbers, and each committed run. What lies
-        outside of the axis is drawn at its end as a triangle.
-    """
-    runs = sources(sorted({claim.notebook for claim in chapter.values() if claim.notebook}))
-    printed = {judgement.claim.key: judgement for judgement in chapter.judge_printed()}
-    names = list(chapter)
-    fig, ax = plt.subplots(figsize=(9.5, 0.62 * len(names) + 1.4), layout="constrained")
-    looks = {
-        PRINTED: (BLACK, "D"),
-        **dict(zip(runs, ((BLUE, "o"), (VERMILION, "s")), strict=False)),
-    }
-    for y, key in enumerate(names):
-        rows = {PRINTED: printed.get(key)}
-        for title, frame in runs.items():
-            part = frame[(frame["key"] == key) & frame["estimate"].notna()]
-            rows[title] = part.iloc[0] if len(part) else None
-        for step, (title, row) in enumerate(rows.items()):
-            if row is None:
-                continue
-            colour, marker = looks[title]
-            at = y + 0.22 * (step - (len(rows) - 1) / 2)
-            points = [min(max(100 * x, -REACH), REACH) for x in (row.low, row.estimate, row.high)]
-            outside = abs(100 * row.estimate) > REACH
-            ax.plot([points[0], points[2]], [at, at], c=colour, lw=2, alpha=0.6)
-            shape = (">" if row.estimate > 0 else "<") if outside else marker
-            ax.plot(points[1], at, shape, c=colour, ms=7, label=title if y == 0 else None)
-    ax.axvline(0, color=GREY, lw=1.6)
-    ax.axhspan(-1, -0.5, color="white")
-    ax.set(xlim=(-1.06 * REACH, 1.06 * REACH), ylim=(len(names) - 0.5, -0.5))
-    ax.set_yticks(range(len(names)), [_wrapped(chapter[key].statement) for key in names])
-    for y in range(1, len(names)):
-        ax.axhline(y - 0.5, color="#E4E4E4", lw=0.8)
-    ax.grid(axis="y", visible=False)
-    ticks = [-10, -5, 0, 5, 10]
-    labels = [str(t).replace("-", MINUS) if t else "claimed\nvalue" for t in ticks]
-    ax.set_xticks(ticks, labels)
-    ax.set_xlabel("Percentage points on the claimed side (right: claim met)")
-    handles, titles = ax.get_legend_handles_labels()
-    fig.legend(handles, titles, loc="outside upper center", ncols=len(titles))
-    return fig
-
-
-def _wrapped(text: str, width: int = 52) -> str:
-    lines, line = [], ""
-    for word in text.split():
-        if len(line) + len(word) >= width:
-            lines.append(line)
-            line = word
-        else:
-            line = f"{line} {word}".strip()
-    return "\n".join([*lines, line])
-
-
-def chapter_verdicts(name: str) -> tuple[str, Figure]:
-    """Return the table of a chapter's verdicts as HTML, and its figure.
-
-    Parameters
-    ----------
-    name : str
-        Of the chapter.
-    """
-    chapter = load_claims(name)
-    return chapter_table(chapter).data, strip_figure(chapter)

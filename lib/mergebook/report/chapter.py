@@ -1,0 +1,36 @@
+"""The verdicts of a whole chapter, as its first page shows them: a table and a figure."""
+
+from __future__ import annotations
+
+from IPython.display import HTML
+from matplotlib.figure import Figure
+
+from mergebook.papers.claims import Chapter, load_claims
+from mergebook.report.strip import strip_figure
+from mergebook.report.verdicts import sources, verdict_table
+
+
+def chapter_table(chapter: Chapter) -> HTML:
+    """Table of all of a chapter's claims: the paper's numbers, and the committed runs."""
+    pages = sorted({claim.notebook for claim in chapter.values() if claim.notebook})
+    own = f"{chapter.name}/reported_numbers"
+    links = {
+        claim.statement: f"../../executed/{claim.notebook or own}.html"
+        for claim in chapter.values()
+    }
+    printed = {judgement.claim.key: judgement for judgement in chapter.judge_printed()}
+    return verdict_table(
+        chapter.values(), printed, sources(pages), caption="Claims and verdicts", links=links
+    )
+
+
+def chapter_verdicts(name: str) -> tuple[str, Figure]:
+    """Return the table of a chapter's verdicts as HTML, and its figure.
+
+    Parameters
+    ----------
+    name : str
+        Of the chapter.
+    """
+    chapter = load_claims(name)
+    return chapter_table(chapter).data, strip_figure(chapter)
