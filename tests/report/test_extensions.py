@@ -119,6 +119,26 @@ def test_figures_of_notebooks_become_files(tmp_path):
     assert latex.astext() == html
 
 
+def test_a_phone_gets_the_narrow_picture(tmp_path):
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.mkdir()
+    for name in ("with.png", "with.narrow.png", "without.png"):
+        (source / name).write_text(name)
+    app = builder(out)
+    app.srcdir = str(source)
+    app.env = SimpleNamespace(
+        images={"with.png": ({"page"}, "with.png"), "without.png": ({"page"}, "without.png")}
+    )
+    pictures = '<p><img alt="a" src="../_images/with.png"><img src="../_images/without.png"></p>'
+    offer, context = extension("image_files").offer_narrow, {"body": pictures}
+    offer(app, "another", "page.html", context, None)
+    assert context["body"] == pictures and not out.exists()
+    offer(app, "page", "page.html", context, None)
+    assert 'srcset="../_images/with.narrow.png"><img alt="a"' in context["body"]
+    assert context["body"].count("<picture>") == 1
+    assert (out / "_images/with.narrow.png").read_text() == "with.narrow.png"
+
+
 def bibliography() -> dict:
     return parse_file(str(paths.project_dir() / "book/references.bib")).entries
 

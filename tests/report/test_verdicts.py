@@ -106,7 +106,7 @@ def test_formulas_and_all_parts_unfold():
 
 
 def test_a_chapters_verdicts_cover_all_its_claims():
-    html, figure = chapter_verdicts("tall_masks")
+    html, figure, narrow = chapter_verdicts("tall_masks")
     chapter = load_claims("tall_masks")
     text = html.replace("&#39;", "'")
     for claim in chapter.values():
@@ -114,3 +114,9 @@ def test_a_chapters_verdicts_cover_all_its_claims():
     labels = [tick.get_text().replace("\n", " ") for tick in figure.axes[0].get_yticklabels()]
     assert labels == [claim.statement for claim in chapter.values()]
     assert len(figure.axes[0].get_lines()) > 2 * len(chapter)
+    above_strips = [text.get_text().replace("\n", " ") for text in narrow.axes[0].texts]
+    assert above_strips == [claim.statement for claim in chapter.values()]
+    drawn, drawn_narrow = (
+        [list(line.get_xdata()) for line in each.axes[0].get_lines()] for each in (figure, narrow)
+    )
+    assert drawn == drawn_narrow

@@ -24,8 +24,8 @@ def chapter_table(chapter: Chapter) -> HTML:
     )
 
 
-def chapter_verdicts(name: str) -> tuple[str, Figure]:
-    """Return the table of a chapter's verdicts as HTML, and its figure.
+def chapter_verdicts(name: str) -> tuple[str, Figure, Figure]:
+    """Return the table of a chapter's verdicts as HTML, and its figure: for a page, for a phone.
 
     Parameters
     ----------
@@ -33,4 +33,4 @@ def chapter_verdicts(name: str) -> tuple[str, Figure]:
         Of the chapter.
     """
     chapter = load_claims(name)
-    return chapter_table(chapter).data, strip_figure(chapter)
+    return chapter_table(chapter).data, strip_figure(chapter), strip_figure(chapter, narrow=True)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mergebook.papers.claims import Chapter
@@ -11,15 +15,19 @@ from mergebook.report.style import BLACK, BLUE, GREY, VERMILION, book_style
 from mergebook.report.verdicts import PRINTED, sources
 
 REACH = 10.0  # points to either side of the claimed value that the figure shows
+WIDE, NARROW = (9.5, 0.62), (4.1, 0.85)  # inches: width, and height of a claim
+BELOW_CLAIM = (0.02, 0.38)  # of a claim's height: where its numbers lie if it stands above them
 
 
 @book_style()
-def strip_figure(chapter: Chapter) -> Figure:
+def strip_figure(chapter: Chapter, *, narrow: bool = False) -> Figure:
     """Draw a strip per claim: how far the deciding number is on the claimed side, by source.
 
     Parameters
     ----------
     chapter : Chapter
+    narrow : bool, default False
+        For a phone: claims stand above their strips, not beside them.
 
     Returns
     -------
@@ -30,41 +38,56 @@ def strip_figure(chapter: Chapter) -> Figure:
     """
     runs = sources(sorted({claim.notebook for claim in chapter.values() if claim.notebook}))
     printed = {judgement.claim.key: judgement for judgement in chapter.judge_printed()}
-    names = list(chapter)
-    fig, ax = plt.subplots(figsize=(9.5, 0.62 * len(names) + 1.4), layout="constrained")
     looks = {
         PRINTED: (BLACK, "D"),
         **dict(zip(runs, ((BLUE, "o"), (VERMILION, "s")), strict=False)),
     }
-    for y, key in enumerate(names):
+    width, height = NARROW if narrow else WIDE
+    size = (width, height * len(chapter) + 1.4)
+    fig, ax = plt.subplots(figsize=size, layout="constrained")
+    low, high = BELOW_CLAIM if narrow else (-0.22, 0.22)  # where a claim's sources lie
+    for y, (key, claim) in enumerate(chapter.items()):
         rows = {PRINTED: printed.get(key)}
         for title, frame in runs.items():
             part = frame[(frame["key"] == key) & frame["estimate"].notna()]
             rows[title] = part.iloc[0] if len(part) else None
-        for step, (title, row) in enumerate(rows.items()):
-            if row is None:
-                continue
-            colour, marker = looks[title]
-            at = y + 0.22 * (step - (len(rows) - 1) / 2)
-            points = [min(max(100 * x, -REACH), REACH) for x in (row.low, row.estimate, row.high)]
-            outside = abs(100 * row.estimate) > REACH
-            ax.plot([points[0], points[2]], [at, at], c=colour, lw=2, alpha=0.6)
-            shape = (">" if row.estimate > 0 else "<") if outside else marker
-            ax.plot(points[1], at, shape, c=colour, ms=7, label=title if y == 0 else None)
-    ax.axvline(0, color=GREY, lw=1.6)
-    ax.axhspan(-1, -0.5, color="white")
-    ax.set(xlim=(-1.06 * REACH, 1.06 * REACH), ylim=(len(names) - 0.5, -0.5))
-    ax.set_yticks(range(len(names)), [_wrapped(chapter[key].statement) for key in names])
-    for y in range(1, len(names)):
-        ax.axhline(y - 0.5, color="#E4E4E4", lw=0.8)
+        places = y + np.linspace(low, high, len(rows))
+        for at, (title, row) in zip(places, rows.items(), strict=True):
+            if row is not None:
+                _draw(ax, at, row, *looks[title], label=title if y == 0 else None)
+        if narrow:
+            ground = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+            words = _wrapped(claim.statement, 56)
+            ax.text(-REACH, y - 0.44, words, va="top", fontsize=8.5, bbox=ground)
+        if y:
+            ax.axhline(y - 0.5, color="#E4E4E4", lw=0.8)
+    _axes(ax, [] if narrow else [_wrapped(claim.statement) for claim in chapter.values()])
+    ax.set_ylim(len(chapter) - 0.5, -0.5)
+    handles, titles = ax.get_legend_handles_labels()
+    spacing = {"columnspacing": 0.8, "handletextpad": 0.1, "fontsize": 8} if narrow else {}
+    fig.legend(handles, titles, loc="outside upper center", ncols=len(titles), **spacing)
+    return fig
+
+
+def _draw(ax: Axes, at: float, row: Any, colour: str, marker: str, label: str | None) -> None:
+    """Draw what one source says of a claim, at a height."""
+    points = [min(max(100 * x, -REACH), REACH) for x in (row.low, row.estimate, row.high)]
+    outside = abs(100 * row.estimate) > REACH
+    ax.plot([points[0], points[2]], [at, at], c=colour, lw=2, alpha=0.6)
+    shape = (">" if row.estimate > 0 else "<") if outside else marker
+    ax.plot(points[1], at, shape, c=colour, ms=7, label=label)
+
+
+def _axes(ax: Axes, claims: list[str]) -> None:
+    """Label the axes; the line is where a claim is just met."""
+    ax.axvline(0, color=GREY, lw=1.6, zorder=0)
+    ax.set_xlim(-1.06 * REACH, 1.06 * REACH)
+    ax.set_yticks(range(len(claims)), claims)
     ax.grid(axis="y", visible=False)
     ticks = [-10, -5, 0, 5, 10]
     labels = [str(t).replace("-", MINUS) if t else "claimed\nvalue" for t in ticks]
     ax.set_xticks(ticks, labels)
-    ax.set_xlabel("Percentage points on the claimed side (right: claim met)")
-    handles, titles = ax.get_legend_handles_labels()
-    fig.legend(handles, titles, loc="outside upper center", ncols=len(titles))
-    return fig
+    ax.set_xlabel("Percentage points on the claimed side\n(right: claim met)")
 
 
 def _wrapped(text: str, width: int = 52) -> str:
