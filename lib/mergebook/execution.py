@@ -23,6 +23,7 @@ KERNEL = "python3"
 # A page shows results: neither progress bars nor tqdm's regret that it cannot draw them nicely.
 QUIET = {"TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore:IProgress not found"}
 
+INJECTED = "# The values of this run, in place of those above"
 LONGEST_NAME = 120  # of a run's folder
 
 
@@ -136,7 +137,7 @@ def tidy(run: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
     Drops papermill's and the kernel's times, paths and versions, and numbers the cells' ids. The
     cell that papermill injected gets the tags of the cell whose values it replaces, so that both
-    are shown, or hidden, alike.
+    are shown, or hidden, alike, and says what it is.
     """
     run.metadata.pop("papermill", None)
     run.metadata["language_info"] = {"name": "python"}
@@ -150,6 +151,7 @@ def tidy(run: nbformat.NotebookNode) -> nbformat.NotebookNode:
             shown = [tag for tag in tags if tag != "parameters"]
         elif "injected-parameters" in tags:
             cell.metadata["tags"] = [*tags, *shown]
+            cell["source"] = cell["source"].replace("# Parameters", INJECTED, 1)
     return run
 
 

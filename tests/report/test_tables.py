@@ -46,6 +46,11 @@ def test_a_size_without_reported_numbers_has_no_such_columns(results):
     assert table.loc[get_method("task_arithmetic").title, (MINE, "Accuracy, %")] == "76.0"
 
 
+def test_other_tasks_than_the_papers_have_no_reported_columns(results):
+    assert PRINTED in side_by_side(results.assign(suite="mini"))
+    assert PRINTED not in side_by_side(results.assign(suite="real14"))
+
+
 def test_a_backbone_stands_beside_its_counterpart(results):
     table = side_by_side(results.assign(backbone="mini-large"), backbone="mini-large")
     assert "Reported (paper, ViT-L/14)" in table

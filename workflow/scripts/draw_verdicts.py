@@ -1,4 +1,4 @@
-"""Write a chapter's verdicts and draw them, also for phones: draw_verdicts.py NAME PAGE WIDE NARROW."""
+"""Write and draw a chapter's verdicts, also for phones: draw_verdicts.py NAME PAGE WIDE NARROW."""
 
 import sys
 from pathlib import Path

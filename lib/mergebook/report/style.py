@@ -9,9 +9,11 @@ from itertools import product
 from typing import NamedTuple
 
 import matplotlib as mpl
+import yaml
 from cycler import cycler
 
 from mergebook.errors import MethodError
+from mergebook.paths import project_dir
 from mergebook.registry import get_method, list_methods
 from mergebook.suites import load_suite
 
@@ -122,11 +124,15 @@ def title_of(name: object) -> str:
 
 @cache
 def _task_titles() -> dict[str, str]:
-    return {task.name: task.title for task in load_suite("mini")}
+    titles = {task.name: task.title for task in load_suite("mini")}
+    for path in sorted((project_dir() / "data/suites").glob("*/suite.yaml")):  # without images
+        tasks = yaml.safe_load(path.read_text(encoding="utf-8"))["tasks"]
+        titles |= {task["name"]: task.get("title", task["name"]) for task in tasks}
+    return titles
 
 
 def task_title(name: object) -> str:
-    """Title of a task of the mini suite; of another task the name, with spaces."""
+    """Title of a task of the mini suite or of `data/suites`; of another the name, with spaces."""
     return _task_titles().get(str(name), str(name).replace("_", " "))
 
 

@@ -28,6 +28,7 @@ RESULT_COLUMNS = (
     "storage_gigabit",
 )
 # The backbone of the papers that a mini backbone stands for.
+SUITES = {"mini", "clip"}  # whose tasks are the papers', or stand for them one by one
 COUNTERPARTS = {"mini-small": "ViT-B-32", "mini-large": "ViT-L-14"}
 
 
@@ -141,7 +142,9 @@ def side_by_side(
     DataFrame
         Texts ready to be shown by `html_table`: one row per method, columns in the three groups
         reported, measured at mini scale, measured at paper scale. The first is left out for a size
-        that the paper's table lacks, the last unless there are results with ``scale == "paper"``.
+        that the paper's table lacks and for other tasks than its own or their counterparts (by a
+        column ``suite``, if there is one), the last unless there are results with
+        ``scale == "paper"``.
 
     Raises
     ------
@@ -155,6 +158,8 @@ def side_by_side(
         choices = [f"{b} with {t} tasks" for b, t in here.drop_duplicates().itertuples(index=False)]
         raise ReportError(unknown("result", f"{backbone} with {num_tasks} tasks", choices))
     printed = num_tasks in reported_sizes(reported_backbone, table)
+    if "suite" in results:
+        printed &= set(results["suite"]) <= SUITES
     paper = (
         with_relative_storage(reported_main_table(reported_backbone, num_tasks, table))
         if printed

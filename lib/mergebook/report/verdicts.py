@@ -94,8 +94,8 @@ def value(row: pd.Series | Judgement) -> str:
     return shown(row.measured, form)
 
 
-def _interval(row: pd.Series | Judgement) -> str:
-    return between(row.measured_low, row.measured_high)
+def _interval(row: pd.Series | Judgement, digits: int = 1) -> str:
+    return between(row.measured_low, row.measured_high, digits=digits)
 
 
 def cell(row: pd.Series | Judgement, claimed: str = "", interval: bool = True) -> Markup:
@@ -226,7 +226,7 @@ def comparisons(judgements: Iterable[Judgement], title: str, *, reading: bool = 
             part.what: {
                 "Claimed": limit(part),
                 "Measured" if not reading else "Printed": value(part),
-                heading: _interval(part),
+                heading: _interval(part, 2 if reading else 1),
                 "Verdict": badge(part.verdict),
             }
             for part in each.parts
