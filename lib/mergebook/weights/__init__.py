@@ -4,7 +4,7 @@ from mergebook.weights.checkpoint import Checkpoint, save_checkpoint
 from mergebook.weights.experts import Experts
 from mergebook.weights.layer import Layer, sum_tasks
 from mergebook.weights.masks import Masks, pack_mask, unpack_mask
-from mergebook.weights.select import TopEntries, kth_largest, top_entries
+from mergebook.weights.select import TopEntries, kth_largest, ranked, top_entries
 
 __all__ = [
     "Checkpoint",
@@ -14,6 +14,7 @@ __all__ = [
     "TopEntries",
     "kth_largest",
     "pack_mask",
+    "ranked",
     "save_checkpoint",
     "sum_tasks",
     "top_entries",
