@@ -5,7 +5,7 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from mergebook.papers.claims import Chapter
+from mergebook.claims import Chapter
 from mergebook.report.numbers import MINUS
 from mergebook.report.style import BLACK, BLUE, GREY, VERMILION, book_style
 from mergebook.report.verdicts import PRINTED, sources
