@@ -7,7 +7,6 @@ import hashlib
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import papermill
 from mergebook.errors import ExperimentError
 from mergebook.notebooks import Notebook, as_list
 from mergebook.paths import belongs_to_project, project_dir
+from mergebook.writing import folder_beside
 
 KERNEL = "python3"
 # A page shows results: neither progress bars nor tqdm's regret that it cannot draw them nicely.
@@ -96,6 +96,8 @@ def execute(
 ) -> None:
     """Execute a notebook with papermill and put its outputs in place, all or none.
 
+    What a run that was killed has left beside `executed` is removed.
+
     The executed notebook carries no times, machine paths or random cell ids: the same code and
     parameters give the same file.
 
@@ -115,11 +117,8 @@ def execute(
     ExperimentError
         If a cell fails; shows the cell and its error, and nothing is written.
     """
-    with (
-        folder_of_run(executed.parent),
-        tempfile.TemporaryDirectory(prefix=".running-", dir=executed.parent) as folder,
-    ):
-        staged = Path(folder).resolve()
+    with folder_of_run(executed.parent), folder_beside(executed) as folder:
+        staged = folder.resolve()
         written = staged / "results" / notebook.name
         written.mkdir(parents=True)
         with environment(MERGEBOOK_RESULTS=str(staged / "results"), **QUIET):

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and folders for work that may be killed."""
 
 from __future__ import annotations
 
@@ -45,6 +45,37 @@ def whole(path: Path) -> Iterator[Path]:
     """
     if path.exists() and not path.is_file():
         raise OSError(errno.EEXIST, "it is no file that could be replaced", str(path))
+    with folder_beside(path) as folder:
+        partial = folder / "file"
+        partial.touch()
+        mode = partial.stat().st_mode  # what the umask gives; a writer may make its own private
+        yield partial
+        partial.chmod(mode)
+        os.replace(partial, path)
+
+
+@contextmanager
+def folder_beside(path: Path) -> Iterator[Path]:
+    """Make a hidden folder for what goes into a file, and remove it when the body ends.
+
+    What a killed process has left is removed by the next that asks for such a folder beside the
+    same file, on the same machine.
+
+    Parameters
+    ----------
+    path : Path
+        The file; missing folders are made.
+
+    Yields
+    ------
+    Path
+        The folder, empty.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path)
     trace = f"{_machine()}-{os.getpid()}-{uuid.uuid4().hex}.partial"
@@ -52,12 +83,7 @@ def whole(path: Path) -> Iterator[Path]:
     _under_way.add(folder)
     try:
         folder.mkdir()
-        partial = folder / "file"
-        partial.touch()
-        mode = partial.stat().st_mode  # what the umask gives; a writer may make its own private
-        yield partial
-        partial.chmod(mode)
-        os.replace(partial, path)
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         _under_way.discard(folder)

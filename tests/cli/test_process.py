@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -159,7 +160,7 @@ def test_a_run_that_is_stopped_leaves_no_kernel_and_no_folder(name, notebook, tm
         while not (there.exists() and there.read_text().endswith(" ")):
             assert started.poll() is None
             time.sleep(0.05)
-        assert any(path.name.startswith(".running-") for path in tmp_path.rglob("*"))
+        assert any(path.name.endswith(".partial") for path in tmp_path.rglob("*"))
         kernel = int(there.read_text())
         started.send_signal(number)
         _, err = started.communicate(timeout=30)
@@ -170,3 +171,26 @@ def test_a_run_that_is_stopped_leaves_no_kernel_and_no_folder(name, notebook, tm
         time.sleep(0.05)
     assert not alive(kernel)
     assert {path for path in tmp_path.rglob("*")} == before | {there}
+
+
+def test_the_next_run_removes_what_a_killed_one_left(notebook, tmp_path):
+    waits = "(open('kernel', 'w').write(f'{os.getpid()} '), time.sleep(100))"
+    text = notebook.path.read_text().replace(
+        "print(num_tasks)", f"import os, time; os.path.exists('kernel') or {waits}"
+    )
+    notebook.path.write_text(text)
+    command = [sys.executable, "-m", "mergebook.cli", "run", notebook.name, "--no-page"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as started:
+        there = tmp_path / "kernel"
+        while not (there.exists() and there.read_text().endswith(" ")):
+            assert started.poll() is None
+            time.sleep(0.05)
+        started.kill()
+    with suppress(ProcessLookupError):  # it ends by itself, but not at once
+        os.kill(int(there.read_text()), signal.SIGKILL)
+    (left,) = tmp_path.rglob(".*.partial")
+    assert left.is_dir()
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (left.parent / notebook.path.name).is_file()
+    assert not list(tmp_path.rglob(".*.partial"))

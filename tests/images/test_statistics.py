@@ -15,10 +15,10 @@ from mergebook.activations import (
     seen_inputs,
     solve,
 )
+from mergebook.activations.conflicts import conflict_basis, masking, trimmed_sum
 from mergebook.activations.sensitivity import block_of
 from mergebook.calibration import Calibration
 from mergebook.errors import CheckpointError, ParameterError
-from mergebook.methods.cat import _basis, _mask, _trim
 from mergebook.methods.esm import _polarised
 from mergebook.methods.sens import prepare_sens
 from mergebook.registry import get_method
@@ -326,26 +326,26 @@ def test_the_direction_of_the_largest_conflict_goes():
     deltas[1] = torch.tensor([[3.0, 0.0], [1.0, 1.0], [0.0, 5.0]])
     layer = Layer("w", deltas[0], deltas, ("a", "b"))
     seen = Seen("linear", layer, moments, deltas[0].shape)
-    basis = _basis(deltas, seen, 0, 0.4, 1.0)  # one of three outputs
+    basis = conflict_basis(deltas, seen, 0, 0.4, 1.0)  # one of three outputs
     conflict = deltas[1] @ torch.diag(torch.tensor([1.0, -1.0]).double()) @ deltas[1].mT
     values, vectors = torch.linalg.eigh(conflict)
     assert basis.shape == (3, 1) and abs(float(basis[:, 0] @ vectors[:, values.argmax()])) > 0.999
-    assert _basis(deltas, seen, 1, 1.0, 1.0).numel() == 0  # task 0 does nothing to task 1
-    assert _basis(deltas, seen, 0, 1.0, 0.0).shape == (3, 1)  # the conflict has rank 1
-    assert _basis(deltas, seen, 0, 1.0, 1e9).numel() == 0  # task 1 needs all of it
+    assert conflict_basis(deltas, seen, 1, 1.0, 1.0).numel() == 0  # task 0 does nothing to task 1
+    assert conflict_basis(deltas, seen, 0, 1.0, 0.0).shape == (3, 1)  # the conflict has rank 1
+    assert conflict_basis(deltas, seen, 0, 1.0, 1e9).numel() == 0  # task 1 needs all of it
 
 
 def test_only_positive_scores_are_masked_and_norms_come_back():
-    remove = _mask(
+    remove = masking(
         [torch.tensor([3.0, -1.0, 0.0, 2.0]), torch.tensor([-1.0, -2.0, -3.0, 0.0])], 0.5
     )
     ones = torch.ones(4)
     assert remove(0, ones).tolist() == [0, 1, 1, 0] and remove(1, ones).tolist() == [1, 1, 1, 1]
     deltas = torch.stack([ones, 2 * ones])
-    torch.testing.assert_close(_trim(deltas, remove, False), torch.tensor([1.0, 3, 3, 1]))
-    scaled = _trim(deltas, remove, True)
+    torch.testing.assert_close(trimmed_sum(deltas, remove, False), torch.tensor([1.0, 3, 3, 1]))
+    scaled = trimmed_sum(deltas, remove, True)
     torch.testing.assert_close(scaled, ones + torch.tensor([0.0, 1, 1, 0]) * 2 * 2**0.5)
-    gone = _trim(deltas, lambda i, x: torch.zeros_like(x), True)
+    gone = trimmed_sum(deltas, lambda i, x: torch.zeros_like(x), True)
     assert not gone.any()
 
 

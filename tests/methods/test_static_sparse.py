@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 import mergebook as mb
 from mergebook.errors import ParameterError
 from mergebook.methods.dare import thin
-from mergebook.methods.pcb import smallest
 from mergebook.weights import Experts
 from strategies import cases, parameters, reals
 
@@ -177,21 +176,6 @@ def test_fair_cabs_leaves_the_last_task_its_share():
 
 
 # ------------------------------------------------------------------ PCB
-
-
-@given(data=st.data())
-def test_order_statistics_of_signed_values_are_exact(data):
-    case = data.draw(cases(elements=reals, dtypes=(torch.float32, torch.float64)))
-    frozen = data.draw(st.sampled_from((0, 3)))
-    experts = case.load(entries="stored", frozen_extra=frozen)
-    if experts.num_trained == 0:
-        return
-    rows = [layer.deltas.reshape(len(experts.tasks), -1) for layer in experts]
-    zeros = torch.zeros(len(experts.tasks), experts.num_entries - experts.num_trained)
-    everything = torch.cat([*rows, zeros], 1).sort(1).values
-    index = data.draw(st.integers(0, experts.num_entries - 1))
-    got = smallest(experts, index, lambda layer: layer.deltas)
-    assert torch.equal(got, everything[:, index].to(got.dtype))
 
 
 def test_pcb_of_one_expert_keeps_the_entries_above_the_threshold():

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mergebook.errors import ReportError
-from mergebook.papers.claims import (
+from mergebook.claims import (
     OURS,
     Chapter,
     Numbers,
@@ -20,6 +19,7 @@ from mergebook.papers.claims import (
     load_claims,
     verdict,
 )
+from mergebook.errors import ReportError
 from mergebook.report.reported import reported
 from mergebook.uncertainty import Estimate, exact
 

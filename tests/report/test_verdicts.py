@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mergebook.claims import Chapter, Numbers, above, load_claims
 from mergebook.errors import ReportError
-from mergebook.papers.claims import Chapter, Numbers, above, load_claims
 from mergebook.report import chapter_verdicts, comparisons, judgement_rows
 from mergebook.report.verdicts import LOOKS, badge, limit, value, verdict_table
 from mergebook.uncertainty import Estimate, exact

@@ -23,7 +23,14 @@ BLOCK = {
     "mlp.c_fc.weight": (64, 32),
 }
 # Passes over an expert: reading it for the first time finds out what was changed and hashes it.
-PASSES = {"averaging": 1, "cart": 1, "consensus_ta": 1, "ties": 3, "consensus_ties": 3}
+PASSES = {
+    "averaging": 1,
+    "cart": 1,
+    "consensus_ta": 1,
+    "ties": 3,
+    "consensus_ties": 3,
+    "pcb": 5,  # two for quantiles of magnitudes, two for those of the scores that follow from them
+}
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mergebook.weights import Experts, kth_largest, top_entries
+from mergebook.weights import Experts, kth_largest, ranked, top_entries
 from strategies import cases, flat, grid, reals
 
 
@@ -24,6 +24,32 @@ def test_equals_sorting(data):
         ordered = np.sort(np.abs(delta))[::-1]
         assert values[row] == ordered[rank - 1]
         assert ties[row] == np.sum(ordered[:rank] == ordered[rank - 1])
+
+
+@given(data=st.data())
+def test_signed_values_at_several_ranks_equal_sorting(data):
+    elements = data.draw(st.sampled_from((grid, reals)))
+    case = data.draw(cases(elements=elements, dtypes=(torch.float32, torch.float64)))
+    frozen = data.draw(st.sampled_from((0, 3)))
+    entries = data.draw(st.sampled_from(("trained", "stored")))
+    experts = case.load(entries=entries, frozen_extra=frozen)
+    count = experts.num_entries
+    if count == 0:
+        return
+    rows = [layer.deltas.reshape(len(experts.tasks), -1) for layer in experts]
+    zeros = torch.zeros(len(experts.tasks), count - experts.num_trained)
+    everything = torch.cat([*rows, zeros], 1).sort(1, descending=True).values
+    ranks = data.draw(st.lists(st.integers(1, count), min_size=1, max_size=3))
+    got = ranked(experts, lambda layer: layer.deltas, lambda: ranks)
+    assert torch.equal(got, everything[:, [rank - 1 for rank in ranks]].T.to(got.dtype))
+
+
+def test_zeros_of_either_sign_are_one_value():
+    values = torch.tensor([-1.0, 0.0, -0.0, 0.0, 2.0])
+    experts = Experts({"w": torch.zeros(5)}, {"one": {"w": torch.ones(5)}})
+    got = ranked(experts, lambda layer: values[None], lambda: range(1, 6))
+    assert got.flatten().tolist() == [2.0, 0.0, 0.0, 0.0, -1.0]
+    assert not got[1:4].signbit().any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated
 
-import torch
 from torch import Tensor
 
-from mergebook.activations import SEEN, Seen, seen_inputs
+from mergebook.activations import seen_inputs
+from mergebook.activations.conflicts import (
+    conflict_basis,
+    conflict_scores,
+    masking,
+    projecting,
+    trimmed_sum,
+)
 from mergebook.calibration import Calibration
 from mergebook.registry import Range, merge_method
 from mergebook.registry.types import NumImages, Scale
@@ -30,11 +35,11 @@ def prepare_cat(
     for seen in seen_inputs(experts, calibration.first(num_images)):
         deltas = seen.layer.deltas.double()
         if seen.kind == "linear":
-            bases = [_basis(deltas, seen, t, rank, trade_off) for t in range(len(deltas))]
-            vector = _trim(deltas, _projection(bases), rescale)
+            bases = [conflict_basis(deltas, seen, t, rank, trade_off) for t in range(len(deltas))]
+            vector = trimmed_sum(deltas, projecting(bases), rescale)
         elif seen.kind == "scale":
-            scores = [_conflict(deltas, seen, t, trade_off) for t in range(len(deltas))]
-            vector = _trim(deltas, _mask(scores, trim_scales), rescale)
+            scores = [conflict_scores(deltas, seen, t, trade_off) for t in range(len(deltas))]
+            vector = trimmed_sum(deltas, masking(scores, trim_scales), rescale)
         else:
             continue
         vectors[seen.layer.name] = seen.stored(vector)
@@ -43,58 +48,9 @@ def prepare_cat(
             deltas = layer.deltas.double()
             squares = deltas.square()
             scores = list(squares.sum(0) - squares)
-            vector = _trim(deltas, _mask(scores, trim_shifts), rescale=False)
+            vector = trimmed_sum(deltas, masking(scores, trim_shifts), rescale=False)
             vectors[layer.name] = vector.to(layer.deltas.dtype)
     return vectors
-
-
-def _others(deltas: Tensor, protected: int) -> list[int]:
-    return [t for t in range(len(deltas)) if t != protected]
-
-
-def _basis(deltas: Tensor, seen: Seen, protected: int, rank: float, trade_off: float) -> Tensor:
-    """Directions of the outputs ``[out, c]`` in which others disturb a task the most."""
-    others = _others(deltas, protected)
-    moments = seen.moments[protected] - trade_off * seen.moments[others]
-    conflict = (deltas[others] @ moments @ deltas[others].mT).sum(0)
-    values, vectors = torch.linalg.eigh(conflict)
-    first = len(values) - int(rank * len(values))
-    return vectors[:, first:][:, values[first:] > SEEN * values.abs().max()]
-
-
-def _conflict(deltas: Tensor, seen: Seen, protected: int, trade_off: float) -> Tensor:
-    """How much others disturb a task in each dimension of a scale ``[d]``."""
-    others = _others(deltas, protected)
-    moments = seen.moments[protected] - trade_off * seen.moments[others]
-    return (deltas[others].square() * moments).sum(0)
-
-
-def _projection(bases: list[Tensor]) -> Callable[[int, Tensor], Tensor]:
-    return lambda protected, delta: delta - bases[protected] @ (bases[protected].mT @ delta)
-
-
-def _mask(scores: list[Tensor], share: float) -> Callable[[int, Tensor], Tensor]:
-    """Set the entries with the highest scores to zero, as far as the scores are positive."""
-    kept = []
-    for score in scores:
-        top = score.topk(int(share * len(score))).indices
-        mask = torch.ones_like(score)
-        mask[top[score[top] > 0]] = 0
-        kept.append(mask)
-    return lambda protected, delta: delta * kept[protected]
-
-
-def _trim(deltas: Tensor, remove: Callable[[int, Tensor], Tensor], rescale: bool) -> Tensor:
-    """For one protected task after the other, trim all others; sum of what is left."""
-    trimmed = list(deltas)
-    for protected in range(len(deltas)):
-        for t in _others(deltas, protected):
-            rest = remove(protected, trimmed[t])
-            norm = rest.norm()
-            if rescale and norm > 0:
-                rest = rest * (trimmed[t].norm() / norm)
-            trimmed[t] = rest
-    return torch.stack(trimmed).sum(0)
 
 
 @merge_method(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 from zlib import crc32
 
 import numpy as np
@@ -15,27 +14,7 @@ from mergebook.methods.task_arithmetic import SCALES
 from mergebook.methods.ties import Combine, TiesState, prepare_ties, ties_vector
 from mergebook.registry import Range, merge_method
 from mergebook.registry.types import Density, Keep, Scale, Seed
-from mergebook.weights import Experts, Layer, sum_tasks
-
-
-class Mapped:
-    """Experts whose layers are changed on the way, as streaming passes over them need it.
-
-    Parameters
-    ----------
-    change : callable
-        Maps a layer to the layer that a pass sees instead.
-    """
-
-    def __init__(self, experts: Experts, change: Callable[[Layer], Layer]):
-        self._experts = experts
-        self._change = change
-
-    def __iter__(self) -> Iterator[Layer]:
-        return map(self._change, self._experts)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._experts, name)
+from mergebook.weights import ChangedLayers, Experts, Layer, sum_tasks
 
 
 def thin(layer: Layer, drop: float, seed: int) -> Layer:
@@ -107,7 +86,7 @@ def prepare_dare_ties(
     experts: Experts, drop: float, seed: int, density: float, keep: Keep
 ) -> TiesState:
     """What TIES must know of the whole model, once the task vectors are thinned."""
-    thinned = Mapped(experts, lambda layer: thin(layer, drop, seed))
+    thinned = ChangedLayers(experts, lambda layer: thin(layer, drop, seed))
     return prepare_ties(thinned, density, keep)
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Annotated
 
 import torch
@@ -13,52 +10,20 @@ from torch import Tensor
 
 from mergebook.registry import Range, merge_method
 from mergebook.registry.types import Density, Scale, Steps
-from mergebook.weights import Experts, Layer, TopEntries, sum_tasks, top_entries
+from mergebook.weights import Experts, Layer, SomeLayers, TopEntries, sum_tasks, top_entries
 from mergebook.weights.spectral import is_chosen, resolve, triplets
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's usual constants
 
 
-@dataclass(frozen=True)
-class Blocks:
-    """The experts' weights of attention and MLPs: as much of them as a global selection needs."""
-
-    experts: Experts
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """Their names; those of all matrices in a model whose names tell of no blocks."""
-        rule, base = resolve(self.experts, "blocks"), self.experts.base
-        return tuple(key for key in self.experts.trained if is_chosen(key, base[key], rule))
-
-    @cached_property
-    def num_trained(self) -> int:
-        """Entries of these layers."""
-        return sum(self.experts.base[name].numel() for name in self.names)
-
-    @property
-    def num_entries(self) -> int:
-        """Entries that count: the same."""
-        return self.num_trained
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """The T tasks."""
-        return self.experts.tasks
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of the arithmetic."""
-        return self.experts.dtype
-
-    def __iter__(self) -> Iterator[Layer]:
-        return (self.experts.layer(name) for name in self.names)
-
-
 def prepare_doge(experts: Experts, density: float) -> tuple[frozenset[str], TopEntries]:
-    """Names of the layers that change, and the entries that each task keeps of them all."""
-    blocks = Blocks(experts)
-    return frozenset(blocks.names), top_entries(blocks, density)
+    """Names of the layers that change, and the entries that each task keeps of them all.
+
+    The layers are attention's and the MLPs', or all matrices where no name tells of a block.
+    """
+    rule, base = resolve(experts, "blocks"), experts.base
+    names = tuple(key for key in experts.trained if is_chosen(key, base[key], rule))
+    return frozenset(names), top_entries(SomeLayers(experts, names), density)
 
 
 def shared_basis(layer: Layer, divisor: int) -> Tensor:

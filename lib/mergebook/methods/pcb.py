@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from mergebook.methods.dare import Mapped
 from mergebook.registry import Range, merge_method
 from mergebook.registry.types import Density, ScalePerTask
-from mergebook.weights import Experts, Layer, sum_tasks
-from mergebook.weights.select import kth_largest
+from mergebook.weights import Experts, Layer, ranked, sum_tasks
 
 Variant = Literal["vision", "summary", "evolution"]
 
@@ -61,43 +58,19 @@ def scores(layer: Layer, low: Tensor, high: Tensor, variant: Variant) -> Tensor:
     return size.square_().mul_(layer.num_tasks).exp_().mul_(inter)
 
 
-def smallest(experts: Experts, index: int, values: Callable[[Layer], Tensor]) -> Tensor:
-    """The value at a place of the ascending order of all values of a task, exactly; ``[T]``.
-
-    `values` maps a layer to ``[T, *s]``; frozen entries that count are zeros. The streaming
-    selection knows magnitudes only: positive and negative values are selected one after the other.
-    """
-
-    def select(sign: int, rank: int) -> Tensor:
-        if rank > experts.num_trained:
-            return torch.zeros(len(experts.tasks), dtype=experts.dtype)
-        part = Mapped(experts, lambda x: replace(x, deltas=(sign * values(x)).clamp_(min=0)))
-        return kth_largest(part, rank)[0]
-
-    upper = select(1, experts.num_entries - index)
-    if (upper > 0).all():
-        return upper
-    lower = select(-1, index + 1)
-    return torch.where(lower > 0, -lower, upper)
-
-
 def prepare_pcb(experts: Experts, variant: Variant, density: float, clip: float) -> PcbState:
     """Quantiles of the magnitudes, then of the scores, in streaming passes over the layers."""
-    count = experts.num_entries
-    nothing = torch.zeros(len(experts.tasks), dtype=experts.dtype)
-    if experts.num_trained == 0:
-        return PcbState(nothing, nothing, nothing, nothing)
-    ends = int(count * clip), int(count * (1 - clip) - 1)
-    low, high = (smallest(experts, end, lambda layer: layer.deltas.abs()) for end in ends)
 
-    def score(layer: Layer) -> Tensor:
-        return scores(layer, low, high, variant)
+    def ends() -> tuple[int, int]:
+        count = experts.num_entries
+        return count - int(count * clip), count - int(count * (1 - clip) - 1)
 
-    threshold = smallest(experts, min(int(count * (1 - density)), count - 1), score)
-    top = nothing if count > experts.num_trained else nothing - torch.inf  # frozen entries score 0
-    for layer in experts:
-        if layer.numel:
-            top = torch.maximum(top, score(layer).reshape(len(top), -1).amax(1).cpu())
+    def kept() -> tuple[int, int]:
+        count = experts.num_entries
+        return count - min(int(count * (1 - density)), count - 1), 1
+
+    low, high = ranked(experts, lambda layer: layer.deltas.abs(), ends)
+    threshold, top = ranked(experts, lambda layer: scores(layer, low, high, variant), kept)
     return PcbState(low, high, threshold, top)
 
 

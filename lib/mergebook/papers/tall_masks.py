@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
-from mergebook.papers.claims import OURS, Chapter, Numbers, Part, Setting, above, below
+from mergebook.claims import OURS, Chapter, Numbers, Part, Setting, above, below
 from mergebook.report.reported import reported, reported_estimate
 from mergebook.report.style import title_of as title
 from mergebook.uncertainty import Estimate

@@ -5,7 +5,7 @@ from __future__ import annotations
 from IPython.display import HTML
 from matplotlib.figure import Figure
 
-from mergebook.papers.claims import Chapter, load_claims
+from mergebook.claims import Chapter, load_claims
 from mergebook.report.strip import strip_figure
 from mergebook.report.verdicts import sources, verdict_table
 

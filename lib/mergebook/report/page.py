@@ -9,8 +9,8 @@ import pandas as pd
 from IPython.display import HTML, display
 from matplotlib.figure import Figure
 
+from mergebook.claims import Numbers, load_claims
 from mergebook.errors import ReportError, unknown
-from mergebook.papers.claims import Numbers, load_claims
 from mergebook.report.arranged import grid, listing
 from mergebook.report.embed import show
 from mergebook.report.measured import committed

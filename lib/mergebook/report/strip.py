@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mergebook.papers.claims import Chapter
+from mergebook.claims import Chapter
 from mergebook.report.numbers import MINUS
 from mergebook.report.style import BLACK, BLUE, GREY, VERMILION, book_style
 from mergebook.report.verdicts import PRINTED, sources

@@ -13,8 +13,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from mergebook.errors import ReportError
-from mergebook.papers.claims import (
+from mergebook.claims import (
     FAILS,
     HOLDS,
     INCONCLUSIVE,
@@ -22,6 +21,7 @@ from mergebook.papers.claims import (
     Claim,
     Judgement,
 )
+from mergebook.errors import ReportError
 from mergebook.report.measured import committed
 from mergebook.report.numbers import EMPTY, between, shown
 from mergebook.report.tables import folded, html_table

@@ -3,12 +3,13 @@
 The bit pattern of a non-negative float grows with its value, so the k-th largest magnitude is
 found digit by digit (radix selection): a histogram of the upper 16 bits names the bucket that
 holds it, a second pass over the entries of that bucket settles the lower 16. Memory is one
-histogram per task, whatever the size of the model and however many magnitudes are equal.
+histogram per task (and rank, where several are asked for at once), whatever the size of the model
+and however many magnitudes are equal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,8 +32,8 @@ def kth_largest(experts: Experts, rank: int | Callable[[], int]) -> tuple[Tensor
     experts : Experts
         Streamed once per 16 bits of the arithmetic: twice for float32, four times for float64.
     rank : int or callable
-        1 for the largest, up to the number of merged entries; 0 for none, where the magnitude is
-        infinite. A function is called after the first pass, when that number is known.
+        1 for the largest; beyond the number of merged entries the smallest; 0 for none, where the
+        magnitude is infinite. A function is called after the first pass, when that number is known.
 
     Returns
     -------
@@ -41,36 +42,101 @@ def kth_largest(experts: Experts, rank: int | Callable[[], int]) -> tuple[Tensor
     ties : Tensor, shape [T], int64
         How many entries of exactly this magnitude are among the `rank` largest.
     """
-    pattern_type = torch.int32 if experts.dtype == torch.float32 else torch.int64
-    width = 8 * experts.dtype.itemsize
-    num_tasks = len(experts.tasks)
-    prefix = torch.zeros(num_tasks, 1, dtype=pattern_type)
-    left = None
-    first_bucket = torch.arange(num_tasks, dtype=pattern_type)[:, None] * BUCKETS
-    for shift in range(width - DIGIT, -1, -DIGIT):
-        histogram = torch.zeros(num_tasks, BUCKETS, dtype=torch.int64)
+
+    def ranks() -> tuple[int]:
+        return ((rank() if callable(rank) else rank),)
+
+    found, ties = _select(experts, lambda layer: _pattern(layer.deltas.abs()), ranks)
+    return found[0].view(experts.dtype), ties[0]
+
+
+def ranked(
+    experts: Experts, values: Callable[[Layer], Tensor], ranks: Callable[[], Sequence[int]]
+) -> Tensor:
+    """The values at some ranks of each task, over all entries that count, all in the same passes.
+
+    Parameters
+    ----------
+    experts : Experts
+        Streamed as by :func:`kth_largest`, however many ranks are asked for.
+    values : callable
+        Maps a layer to values ``[T, *s]`` of either sign. Frozen entries that count have zeros.
+    ranks : callable
+        Called after the first pass; returns R of them: 1 for the largest,
+        :attr:`Experts.num_entries` for the smallest.
+
+    Returns
+    -------
+    Tensor, shape [R, T]
+        In the type of the arithmetic.
+    """
+
+    def keys(layer: Layer) -> Tensor:
+        return _ordered(_pattern(values(layer) + 0.0))  # + 0.0: zeros of either sign are equal
+
+    found, _ = _select(experts, keys, ranks, frozen=True)
+    return _ordered(found).view(experts.dtype)
+
+
+def _pattern(values: Tensor) -> Tensor:
+    """The bits of floats as signed integers of their width."""
+    return values.view(torch.int32 if values.dtype == torch.float32 else torch.int64)
+
+
+def _ordered(patterns: Tensor) -> Tensor:
+    """Map the bits of floats to integers in the order of the floats, and back.
+
+    Without the flip of all bits but the sign, the bits of negative floats fall as they grow.
+    """
+    bits = torch.iinfo(patterns.dtype)
+    return patterns ^ ((patterns >> (bits.bits - 1)) & bits.max)
+
+
+def _select(
+    experts: Experts,
+    keys: Callable[[Layer], Tensor],
+    ranks: Callable[[], Sequence[int]],
+    *,
+    frozen: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Integers at R ranks, and how many equal ones are among the largest; both ``[R, T]``.
+
+    `keys` maps a layer to integers ``[T, *s]`` as wide as the arithmetic; with `frozen`, entries
+    that count but are not streamed are zeros.
+    """
+    infinity = _pattern(torch.tensor(torch.inf, dtype=experts.dtype))
+    num_tasks, top = len(experts.tasks), 8 * experts.dtype.itemsize - DIGIT
+    first_bucket = torch.arange(num_tasks, dtype=infinity.dtype)[:, None] * BUCKETS + BUCKETS // 2
+    # Digits found so far, of each rank; one for all before the first, which is the signed one.
+    prefix = torch.zeros(1, num_tasks, 1, dtype=infinity.dtype)
+    for shift in range(top, -1, -DIGIT):
+        histogram = torch.zeros(len(prefix), num_tasks, BUCKETS, dtype=torch.int64)
         for layer in experts:
-            pattern = layer.deltas.abs().reshape(num_tasks, layer.numel).view(pattern_type).cpu()
-            digits = pattern >> shift
-            if shift < width - DIGIT:
-                rows, columns = ((digits >> DIGIT) == prefix).nonzero(as_tuple=True)
-                digits = (digits[rows, columns] & (BUCKETS - 1)) + rows * BUCKETS
-            else:
-                digits += first_bucket
-            _count(digits.flatten(), histogram.view(-1))
-        if left is None:
-            wanted = rank() if callable(rank) else rank
-            if wanted == 0:
-                nothing = torch.zeros(num_tasks, dtype=torch.int64)
-                return torch.full((num_tasks,), torch.inf, dtype=experts.dtype), nothing
-            left = torch.full((num_tasks, 1), wanted)
+            digits = keys(layer).reshape(num_tasks, layer.numel).cpu() >> shift
+            if shift == top:
+                _count(digits.add_(first_bucket).flatten(), histogram.view(-1))
+                continue
+            for known, counts in zip(prefix, histogram, strict=True):
+                rows, columns = ((digits >> DIGIT) == known).nonzero(as_tuple=True)
+                lower = digits[rows, columns] & (BUCKETS - 1)
+                _count(lower + rows * BUCKETS, counts.view(-1))
+        zero = BUCKETS // 2 if shift == top else 0
+        if frozen:
+            others = experts.num_entries - experts.num_trained
+            histogram[..., zero] += others * (prefix == 0).squeeze(2)
+        if shift == top:
+            wanted = torch.tensor(ranks()).clamp(max=int(histogram[0, 0].sum()))[:, None]
+            if not wanted.any():
+                nothing = torch.zeros(len(wanted), num_tasks, dtype=torch.int64)
+                return infinity.expand(nothing.shape).clone(), nothing
+            left = wanted[..., None].expand(-1, num_tasks, 1)
+            histogram = histogram.expand(len(wanted), -1, -1)
         # Entries with this digit or a larger one.
-        at_least = histogram.sum(1, keepdim=True) - histogram.cumsum(1) + histogram
-        digit = (at_least >= left).sum(1, keepdim=True) - 1
-        above = at_least.gather(1, digit) - histogram.gather(1, digit)
-        left = left - above
-        prefix = (prefix << DIGIT) | digit.to(pattern_type)
-    return prefix.view(experts.dtype).flatten(), left.flatten()
+        at_least = histogram.sum(2, keepdim=True) - histogram.cumsum(2) + histogram
+        digit = (at_least >= left).sum(2, keepdim=True) - 1
+        left = left - (at_least.gather(2, digit) - histogram.gather(2, digit))
+        prefix = (prefix << DIGIT) + (digit - zero).to(prefix)
+    return prefix.squeeze(2), left.squeeze(2)
 
 
 def _count(buckets: Tensor, histogram: Tensor) -> None:
@@ -142,8 +208,7 @@ def top_entries(experts: Experts, density: float, keep: Keep = "k+1") -> TopEntr
     """
 
     def rank() -> int:
-        wanted = int(experts.num_entries * density) + (keep == "k+1")
-        return min(wanted, experts.num_trained)
+        return int(experts.num_entries * density) + (keep == "k+1")
 
     threshold, ties = kth_largest(experts, rank)
     if keep == "k+1" or not ties.any():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mergebook.papers.claims import Chapter, Numbers, Part, above
+from mergebook.claims import Chapter, Numbers, Part, above
 
 CHAPTER = Chapter("CHAPTER", paper="PAPER", authors="AUTHORS")
 
