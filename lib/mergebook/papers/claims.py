@@ -102,6 +102,12 @@ class Numbers(SimpleNamespace):
     def __init__(self, settings: Iterable[Setting], **functions: object):
         super().__init__(settings=tuple(settings), **functions)
 
+    def __getattr__(self, name: str) -> object:
+        raise AttributeError(
+            f"these numbers have no {name!r}, for which a claim asks; they have "
+            f"{', '.join(vars(self))}. Give Numbers(...) another function: {name}=..."
+        )
+
     @property
     def ends(self) -> list[tuple[Setting, Setting]]:
         """For each encoder with several sizes, the settings of the smallest and the largest."""
@@ -210,7 +216,11 @@ class Claim:
         if not parts and self.needs:
             return Judgement(self, verdict=NOT_TESTABLE, what=f"needs {self.needs}")
         if not parts:
-            raise ReportError(f"claim {self.key!r}: nothing to judge")
+            raise ReportError(
+                f"claim {self.key!r}: nothing to judge. Its function yields nothing for "
+                f"{', '.join(map(str, numbers.settings)) or 'no setting'}; "
+                "if it should not, let the claim say why: needs=..."
+            )
         found = {part.verdict for part in parts}
         overall = next(word for word in (FAILS, INCONCLUSIVE, HOLDS) if word in found)
         weakest = min((p for p in parts if p.verdict == overall), key=lambda part: part.low)
@@ -344,6 +354,16 @@ class Chapter(dict):
         """Register the function that returns the paper's own printed numbers, by page."""
         self._printed = numbers
         return numbers
+
+    def homeless(self, notebooks: Iterable[str]) -> list[str]:
+        """Say which claims name a page that is not among some notebooks."""
+        known = set(notebooks)
+        return [
+            f"claim {claim.key!r} names the page {claim.notebook.rpartition('/')[2]!r}, "
+            f"but there is no notebooks/{claim.notebook}.ipynb"
+            for claim in self.values()
+            if claim.notebook and claim.notebook not in known
+        ]
 
     def of_page(self, notebook: str) -> list[Claim]:
         """Return the claims that a notebook tests."""
