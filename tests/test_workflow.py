@@ -141,6 +141,8 @@ def test_a_touched_file_changes_nothing(built):
         ("data/reported/table.csv", {MERGES, PLOTS, "inserts", "book"}),
         ("data/measured/full/table.csv", {MERGES, PLOTS, "inserts", "book"}),
         ("data/reported/README.md", set()),
+        ("lib/mergebook/papers/chapter.py", {MERGES, PLOTS, "book"}),
+        ("lib/mergebook/papers/other.py", set()),
         ("README.md", set()),
     ],
 )
