@@ -41,7 +41,9 @@ def test_what_tools_leave_behind_is_not_in_the_book(root):
     excluded = Matcher(yaml.safe_load((root / "_config.yml").read_text())["exclude_patterns"])
     for folder in (".pytest_cache", ".venv", ".snakemake", "_build", "runs"):
         assert excluded(folder), folder
+    assert excluded("executed/tall_masks/.running-abc"), "of a run that was interrupted"
     assert not excluded("book") and not excluded("executed")
+    assert not excluded("executed/tall_masks/main_table.ipynb")
 
 
 def write_notebook(path, parameters):
@@ -141,6 +143,8 @@ def test_a_touched_file_changes_nothing(built):
         ("data/reported/table.csv", {MERGES, PLOTS, "inserts", "book"}),
         ("data/measured/full/table.csv", {MERGES, PLOTS, "inserts", "book"}),
         ("data/reported/README.md", set()),
+        ("lib/mergebook/papers/chapter.py", {MERGES, PLOTS, "book"}),
+        ("lib/mergebook/papers/other.py", set()),
         ("README.md", set()),
     ],
 )

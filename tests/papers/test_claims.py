@@ -96,8 +96,22 @@ def test_above_and_below_mirror_each_other(value, claimed, draws):
 def test_nothing_to_judge_is_said_or_refused():
     found = judge(needs="20 tasks")
     assert (found.verdict, found.what) == ("not testable at this scale", "needs 20 tasks")
-    with pytest.raises(ReportError, match="'letters': nothing to judge"):
+    with pytest.raises(ReportError, match=r"'letters': nothing to judge.*let the claim say why"):
         judge()
+
+
+def test_a_number_that_is_not_there_is_named():
+    numbers = Numbers([Setting(8)], normalised=exact)
+    with pytest.raises(AttributeError, match=r"no 'storage'.*settings, normalised.*storage=\.\.\."):
+        _ = numbers.storage
+    assert not hasattr(numbers, "storage")
+
+
+def test_a_claim_whose_page_does_not_exist_is_named():
+    chapter = chapter_of(lambda n: iter(()))
+    (problem,) = chapter.homeless(["letters/two"])
+    assert "page 'one'" in problem and "no notebooks/letters/one.ipynb" in problem
+    assert chapter.homeless(["letters/one"]) == []
 
 
 def test_bad_declarations_are_refused():

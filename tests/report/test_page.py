@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from mergebook.claims import Numbers
 from mergebook.errors import ReportError
 from mergebook.report import Page, curve_figure, grid, load_results
 from mergebook.report import page as module
@@ -89,3 +90,9 @@ def test_a_table_that_was_not_saved_is_named(shown):
     page.save(points=HERE)
     with pytest.raises(ReportError, match="unknown saved table 'point'; did you mean 'points'"):
         page.table("point", by_k, caption="Accuracy")
+
+
+def test_verdicts_without_a_claim_say_what_to_do(shown):
+    with pytest.raises(ReportError, match=r'tested by tall_masks/none: give one page="none"'):
+        Page("tall_masks/none").verdicts(Numbers(()))
+    assert shown == []

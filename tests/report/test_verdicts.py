@@ -10,7 +10,7 @@ import pytest
 from mergebook.claims import Chapter, Numbers, above, load_claims
 from mergebook.errors import ReportError
 from mergebook.report import chapter_verdicts, comparisons, judgement_rows
-from mergebook.report.verdicts import LOOKS, badge, limit, value, verdict_table
+from mergebook.report.verdicts import BUILD, LOOKS, badge, limit, sources, value, verdict_table
 from mergebook.uncertainty import Estimate, exact
 
 CHAPTER = Chapter("letters", paper="someone2024", authors="Someone 2024")
@@ -120,3 +120,15 @@ def test_a_chapters_verdicts_cover_all_its_claims():
         [list(line.get_xdata()) for line in each.axes[0].get_lines()] for each in (figure, narrow)
     )
     assert drawn == drawn_narrow
+
+
+def test_this_build_stands_in_where_no_run_is_committed(tmp_path, monkeypatch):
+    monkeypatch.setenv("MERGEBOOK_RESULTS", str(tmp_path))
+    assert sources(["letters/one"]) == {}
+    for notebook in ("letters/one", "tall_masks/main_table"):
+        (tmp_path / notebook).mkdir(parents=True)
+        rows(0.984).to_csv(tmp_path / notebook / "claims.csv", index=False)
+    found = sources(["letters/one", "letters/two"])
+    assert list(found) == [BUILD]
+    assert found[BUILD]["key"].tolist() == ["level", "gain"]
+    assert BUILD not in sources(["letters/one", "tall_masks/main_table"])

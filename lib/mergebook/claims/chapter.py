@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from pkgutil import iter_modules
 
@@ -86,6 +86,16 @@ class Chapter(dict):
         """Register the function that returns the paper's own printed numbers, by page."""
         self._printed = numbers
         return numbers
+
+    def homeless(self, notebooks: Iterable[str]) -> list[str]:
+        """Say which claims name a page that is not among some notebooks."""
+        known = set(notebooks)
+        return [
+            f"claim {claim.key!r} names the page {claim.notebook.rpartition('/')[2]!r}, "
+            f"but there is no notebooks/{claim.notebook}.ipynb"
+            for claim in self.values()
+            if claim.notebook and claim.notebook not in known
+        ]
 
     def of_page(self, notebook: str) -> list[Claim]:
         """Return the claims that a notebook tests."""

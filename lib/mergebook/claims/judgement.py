@@ -145,7 +145,11 @@ class Claim:
         if not parts and self.needs:
             return Judgement(self, verdict=NOT_TESTABLE, what=f"needs {self.needs}")
         if not parts:
-            raise ReportError(f"claim {self.key!r}: nothing to judge")
+            raise ReportError(
+                f"claim {self.key!r}: nothing to judge. Its function yields nothing for "
+                f"{', '.join(map(str, numbers.settings)) or 'no setting'}; "
+                "if it should not, let the claim say why: needs=..."
+            )
         found = {part.verdict for part in parts}
         overall = next(word for word in (FAILS, INCONCLUSIVE, HOLDS) if word in found)
         weakest = min((p for p in parts if p.verdict == overall), key=lambda part: part.low)

@@ -55,6 +55,12 @@ class Numbers(SimpleNamespace):
     def __init__(self, settings: Iterable[Setting], **functions: object):
         super().__init__(settings=tuple(settings), **functions)
 
+    def __getattr__(self, name: str) -> object:
+        raise AttributeError(
+            f"these numbers have no {name!r}, for which a claim asks; they have "
+            f"{', '.join(vars(self))}. Give Numbers(...) another function: {name}=..."
+        )
+
     @property
     def ends(self) -> list[tuple[Setting, Setting]]:
         """For each encoder with several sizes, the settings of the smallest and the largest."""

@@ -172,6 +172,12 @@ class Page:
         """
         chapter = load_claims(self.notebook.split("/")[0])
         judgements = [claim.judge(numbers) for claim in chapter.of_page(self.notebook)]
+        if not judgements:
+            page = self.notebook.rpartition("/")[2]
+            raise ReportError(
+                f"no claim of mergebook/papers/{chapter.name}.py is tested by {self.notebook}: "
+                f'give one page="{page}", or leave out page.verdicts'
+            )
         self.save(claims=judgement_rows(judgements, **self.where))
         runs, here = self.runs("claims")
         printed = {judgement.claim.key: judgement for judgement in chapter.judge_printed()}

@@ -18,29 +18,12 @@ from mergebook import paths
 from mergebook.errors import ReportError, unknown
 from mergebook.registry import get_method
 from mergebook.report.numbers import Number
-from mergebook.report.reported import reported
+from mergebook.report.reported import near, reported, rows_with
 
 
 @lru_cache(maxsize=256)
 def _read(path: Path, changed: int) -> pd.DataFrame:
     return pd.read_csv(path)
-
-
-def _near(frame: pd.DataFrame, row: dict[str, object]) -> str:
-    """Say what each condition could have been, with the others as they are."""
-    hints = []
-    for column in row:
-        rest = {key: value for key, value in row.items() if key != column}
-        values = sorted({str(value) for value in _select(frame, rest)[column]})
-        if values:
-            hints.append(f"{column} among {', '.join(values[:12])}")
-    return f"; with the rest as asked, {' or '.join(hints)}" if hints else ""
-
-
-def _select(frame: pd.DataFrame, row: dict[str, object]) -> pd.DataFrame:
-    for column, value in row.items():
-        frame = frame[frame[column] == value]
-    return frame
 
 
 def ask(
@@ -74,10 +57,10 @@ def ask(
     for each in (column, *row, *mean):
         if each not in frame:
             raise ReportError(f"{name}: {unknown('column', each, map(str, frame.columns))}")
-    found = _select(frame, row)
+    found = rows_with(frame, row)
     asked = ", ".join(f"{key}={value!r}" for key, value in row.items()) or "any row"
     if found.empty:
-        raise ReportError(f"{name}: no row with {asked}{_near(frame, row)}")
+        raise ReportError(f"{name}: no row with {asked}{near(frame, row)}")
     if mean:
         doubled = int(found.duplicated(mean).sum())
         if doubled:

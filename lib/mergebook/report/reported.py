@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from zlib import crc32
 
@@ -152,6 +152,24 @@ def reported_results(
     return pd.concat(frames, ignore_index=True)
 
 
+def rows_with(frame: pd.DataFrame, row: Mapping[str, object]) -> pd.DataFrame:
+    """Return the rows of a table that have some values, column -> value."""
+    for column, value in row.items():
+        frame = frame[frame[column] == value]
+    return frame
+
+
+def near(frame: pd.DataFrame, row: Mapping[str, object]) -> str:
+    """Say what each condition on a row could have been, with the others as they are."""
+    hints = []
+    for column in row:
+        rest = {key: value for key, value in row.items() if key != column}
+        values = sorted({str(value) for value in rows_with(frame, rest)[column]})
+        if values:
+            hints.append(f"{column} among {', '.join(values[:12])}")
+    return f"; with the rest as asked, {' or '.join(hints)}" if hints else ""
+
+
 def reported_estimate(table: str, *, draws: int = 1000, **where: object) -> Estimate:
     """One number of a paper, as exact as it can be read.
 
@@ -183,10 +201,11 @@ def reported_estimate(table: str, *, draws: int = 1000, **where: object) -> Esti
     for column in where:
         if column not in frame:
             raise ReportError(f"{table}: {unknown('column', column, frame.columns)}")
-    match = frame[(frame[list(where)] == pd.Series(where)).all(axis=1)]
+    match = rows_with(frame, where)
     asked = ", ".join(f"{column}={value!r}" for column, value in where.items())
     if len(match) != 1:
-        raise ReportError(f"{table}: {len(match)} rows with {asked}, expected one")
+        hint = "" if len(match) else near(frame, where)
+        raise ReportError(f"{table}: {len(match)} rows with {asked}, expected one{hint}")
     row = match.iloc[0]
     if row["bound"] != "=":
         raise ReportError(f"{table}: the number with {asked} is only a bound, {row['bound']}")

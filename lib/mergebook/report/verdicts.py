@@ -22,12 +22,14 @@ from mergebook.claims import (
     Judgement,
 )
 from mergebook.errors import ReportError
+from mergebook.paths import results_dir
 from mergebook.report.measured import committed
 from mergebook.report.numbers import EMPTY, between, shown
 from mergebook.report.tables import folded, html_table
 
 PRINTED = "Paper prints"
 HERE = "Your rerun"
+BUILD = "This build"
 COLUMNS = ("measured", "measured_low", "measured_high", "relation", "claimed", "form",
            "estimate", "low", "high", "verdict", "what")  # fmt: skip
 # Class in the style sheet, which adds a mark and an edge, and colours them.
@@ -134,11 +136,18 @@ def _others(rows: pd.DataFrame) -> Markup:
 
 
 def sources(notebooks: Iterable[str]) -> dict[str, pd.DataFrame]:
-    """Return the verdicts of the committed runs of some notebooks, by the title of the run."""
+    """Return the verdicts of the committed runs of some notebooks, by the title of the run.
+
+    Those of this build where none is committed, so that a new chapter has verdicts to show.
+    """
+    notebooks = list(notebooks)
     found: dict[str, list[pd.DataFrame]] = {}
     for notebook in notebooks:
         for title, frame in committed(notebook, "claims").items():
             found.setdefault(title, []).append(frame)
+    here = [results_dir() / notebook / "claims.csv" for notebook in notebooks]
+    if not found and any(path.is_file() for path in here):
+        found[BUILD] = [pd.read_csv(path) for path in here if path.is_file()]
     return {title: pd.concat(frames, ignore_index=True) for title, frames in found.items()}
 
 

@@ -8,17 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mergebook.claims import Chapter, Numbers, Part, above
+from mergebook.report.style import title_of as title
 
 CHAPTER = Chapter("CHAPTER", paper="PAPER", authors="AUTHORS")
 
 
-@CHAPTER.claim("The method is better than task arithmetic", where="main table", page="main_table")
+# TO WRITE: the paper's claims; `above` and `below` compare an estimate with what is claimed.
+@CHAPTER.claim("The method is better than task arithmetic", where="main table", page="PAGE")
 def better(n: Numbers) -> Iterator[Part]:
     for at in n.settings:
         gain = n.normalised("ties", at) - n.normalised("task_arithmetic", at)
-        yield above(0, gain, f"gain over task arithmetic, {at}", "points")
+        yield above(0, gain, f"{title('ties')} beyond task arithmetic, {at}", "points")
 
 
+# TO WRITE: what this book cannot test, and why; or remove it.
 @CHAPTER.claim(
     "A claim that this book cannot test",
     where="abstract",
@@ -26,3 +29,9 @@ def better(n: Numbers) -> Iterator[Part]:
 )
 def elsewhere(n: Numbers) -> Iterator[Part]:
     yield from ()
+
+
+@CHAPTER.printed
+def printed_numbers() -> dict[str, Numbers]:
+    """Return the paper's own numbers by page."""
+    return {}  # TO WRITE: see "The paper's own numbers" in Write a chapter; or remove the function
