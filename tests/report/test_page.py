@@ -77,9 +77,10 @@ def test_a_figure_draws_the_first_backbone_and_the_papers_numbers(shown, runs, m
     page = Page("letters/one", seed=3)
     page.save(points=HERE)
     words = {"name": "a", "alt": "Lines.", "caption": "Lines"}
-    page.figure("points", draw, reported=HERE.assign(accuracy=0.5), facet=None, **words)
+    paper = HERE.assign(accuracy=0.5, backbone="ViT-B-32")
+    page.figure("points", draw, reported=paper, facet=None, **words)
     (mine, _), (main, options) = drawn
-    assert main == {"Mini benchmark": {0.6, 0.7}, "Reported": {0.5}}
+    assert main == {"Mini benchmark": {0.6, 0.7}, "Reported, ViT-B/32": {0.5}}
     assert list(mine.values()) == [{0.1, 0.2}]
     assert options == {"facet": None}
     assert len(shown) == 2 and "What your rerun gives" in shown[1]

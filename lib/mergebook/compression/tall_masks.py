@@ -41,7 +41,10 @@ def tall_ta(
     :math:`\hat\theta_t = \theta_0 + m_t \odot \tau_{MTL}` with :math:`\tau_{MTL} = \sum_t \tau_t`
     and :math:`m_t = 1\{|\tau_t| > \lambda_t |\tau_{MTL} - \tau_t|\}` [wang2024localizing, sec. 4].
     At threshold 1 the mask minimises :math:`\|\hat\theta_t - \theta_t\|_1` over all binary masks;
-    a larger threshold makes it sparser. Storage b(2P' + F) + T P' bits.
+    a larger threshold makes it sparser. The paper's formula has :math:`\ge`, see `strict`.
+
+    Storage b(2P' + F) + T P' bits, with b bits a weight, P' weights that fine-tuning changes and F
+    that it does not.
     """
 
     def localise(layer: Layer) -> tuple[Tensor, Tensor]:

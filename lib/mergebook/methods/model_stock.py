@@ -46,7 +46,7 @@ def prepare_model_stock(experts: Experts, over: Over) -> float | None:
     "model_stock",
     title="Model Stock",
     paper="jang2024modelstock",
-    status="common knowledge",
+    status="our reading",
     prepare=prepare_model_stock,
 )
 def model_stock(layer: Layer, state: float | None, *, over: Over = "tensor") -> Tensor:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from mergebook.claims import Numbers, load_claims
 from mergebook.errors import ReportError, unknown
-from mergebook.report.arranged import grid, listing
+from mergebook.report.arranged import PAPER_NAMES, grid, listing
 from mergebook.report.embed import show
 from mergebook.report.measured import committed
 from mergebook.report.results import save_results
@@ -103,7 +103,7 @@ class Page:
         runs, here = self.runs(table)
         frames = {title: prepare(_first_backbone(frame)) for title, frame in runs.items()}
         mine = {f"This run ({self._label})": prepare(here)}
-        paper = {} if reported is None else {"Reported": reported}
+        paper = {} if reported is None else {_reported_title(reported): reported}
         rerun = show(
             draw(mine | ({} if frames else paper), **options),
             name=f"{name}-here" if frames else name,
@@ -191,6 +191,13 @@ class Page:
     def _rerun(self, pieces: list[HTML]) -> HTML:
         """What this run gives, folded unless a reader came for it."""
         return folded(HERE, pieces, unfolded=bool(os.environ.get(RERUN)), kind="rerun")
+
+
+def _reported_title(frame: pd.DataFrame) -> str:
+    """How figures name a paper's numbers: with their backbone, if they are of one."""
+    backbones = frame["backbone"].unique() if "backbone" in frame else []
+    names = [PAPER_NAMES.get(each, each) for each in backbones]
+    return f"Reported, {names[0]}" if len(names) == 1 else "Reported"
 
 
 def _first_backbone(frame: pd.DataFrame) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from mergebook.claims import Chapter
 from mergebook.report.numbers import MINUS
@@ -54,7 +55,7 @@ def strip_figure(chapter: Chapter, *, narrow: bool = False) -> Figure:
         places = y + np.linspace(low, high, len(rows))
         for at, (title, row) in zip(places, rows.items(), strict=True):
             if row is not None:
-                _draw(ax, at, row, *looks[title], label=title if y == 0 else None)
+                _draw(ax, at, row, *looks[title])
         if narrow:
             ground = {"facecolor": "white", "edgecolor": "none", "pad": 1}
             words = _wrapped(claim.statement, 56)
@@ -63,19 +64,22 @@ def strip_figure(chapter: Chapter, *, narrow: bool = False) -> Figure:
             ax.axhline(y - 0.5, color="#E4E4E4", lw=0.8)
     _axes(ax, [] if narrow else [_wrapped(claim.statement) for claim in chapter.values()])
     ax.set_ylim(len(chapter) - 0.5, -0.5)
-    handles, titles = ax.get_legend_handles_labels()
+    handles = [
+        Line2D([], [], ls="", marker=marker, c=colour, ms=7, label=title)
+        for title, (colour, marker) in looks.items()
+    ]
     spacing = {"columnspacing": 0.8, "handletextpad": 0.1, "fontsize": 8} if narrow else {}
-    fig.legend(handles, titles, loc="outside upper center", ncols=len(titles), **spacing)
+    fig.legend(handles=handles, loc="outside upper center", ncols=len(handles), **spacing)
     return fig
 
 
-def _draw(ax: Axes, at: float, row: Any, colour: str, marker: str, label: str | None) -> None:
+def _draw(ax: Axes, at: float, row: Any, colour: str, marker: str) -> None:
     """Draw what one source says of a claim, at a height."""
     points = [min(max(100 * x, -REACH), REACH) for x in (row.low, row.estimate, row.high)]
     outside = abs(100 * row.estimate) > REACH
     ax.plot([points[0], points[2]], [at, at], c=colour, lw=2, alpha=0.6)
     shape = (">" if row.estimate > 0 else "<") if outside else marker
-    ax.plot(points[1], at, shape, c=colour, ms=7, label=label)
+    ax.plot(points[1], at, shape, c=colour, ms=7)
 
 
 def _axes(ax: Axes, claims: list[str]) -> None:
