@@ -41,6 +41,10 @@ class Decomposition:
     tensors: Tensors
     known: dict[tuple[str, int], Tensor] | None = None
 
+    def chooses(self, layer: Layer) -> bool:
+        """Whether a layer is among what is truncated."""
+        return is_chosen(layer.name, layer.base, self.tensors)
+
     def directions(self, name: str, task: int, matrix: Tensor) -> Tensor:
         """Return the singular directions of a task's centred matrix."""
         if self.known is None:
@@ -97,7 +101,7 @@ def centred(
     Tensor, shape [*s]
         That of the next task, in the type of the arithmetic.
     """
-    whole = rank == 1 or not is_chosen(layer.name, layer.base, parts.tensors)
+    whole = rank == 1 or not parts.chooses(layer)
     for number, delta in enumerate(layer.deltas):
         vector = delta - centre
         if rank == 0:
@@ -124,7 +128,7 @@ def sum_of_centred(
 
     `average` says that the centre is the average, around which whole vectors cancel.
     """
-    whole = rank == 1 or not is_chosen(layer.name, layer.base, parts.tensors)
+    whole = rank == 1 or not parts.chooses(layer)
     if not whole and rule == "share":
         full = min(layer.base.shape)
         whole = cart_rank(full, rank) == full
