@@ -1,14 +1,14 @@
 """Claims of CART [choi2024cart] and of its spectral relatives, in the order of the chapter.
 
 Numbers of a page answer with estimates: ``accuracy(method, at)`` and ``normalised(method, at)``
-(mean over tasks, plain and over the experts'); ``apart(origin)`` and ``tails()`` (largest
-difference between weights, over the largest weight); ``tuned(form, at, rank)`` (normalised accuracy
-of the form "centred" or "uncentred" at a rank share, each with its best scale), ``chosen(at)`` (the
-same of "centred" at the rank that validation images choose), ``peak(at)`` (the best rank share);
-``interference(form, rank)`` and ``error(rank)`` (means over tensors; the error as a share of the
-whole); ``agreement()`` (rank correlation of interference and of what truncation loses);
-``around(origin, at)`` and ``place(name, at)`` (normalised accuracy of CART around an origin, in
-some tensors); ``rebuilt(rank, at)`` (normalised accuracy of CART-Indexing).
+(mean over tasks, plain and over the experts'); ``apart(at)``, ``tails(at)`` and ``moved(at)``
+(largest difference between weights, over the largest weight); ``tuned(form, at, rank)`` (normalised
+accuracy of the form "centred" or "uncentred" at a rank share, each with its best scale),
+``chosen(at)`` (the same of "centred" at the rank that validation images choose) and ``peak(at)``
+(the best rank share); ``interference(form, at, rank)`` and ``error(at, rank)`` (means over tensors;
+the error as a share of the whole) and ``agreement(at)`` (rank correlation of interference and gain
+over groups of layers); ``around(origin, at)`` and ``place(name, at)`` (normalised accuracy of CART
+around an origin, in some tensors); ``rebuilt(rank, at)`` (normalised accuracy of CART-Indexing).
 """
 
 from __future__ import annotations
@@ -49,6 +49,20 @@ def identity(n: Numbers) -> Iterator[Part]:
 def tails(n: Numbers) -> Iterator[Part]:
     for at in n.settings:
         yield below(ROUNDING, n.tails(at), f"largest difference of a weight, {at}", ".0e")
+
+
+@CHAPTER.claim(
+    "With two tasks CART is the average, at every rank",
+    where=OURS,
+    page="identity",
+    needs="2 tasks",
+)
+def two_tasks(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        if at.num_tasks == 2:
+            yield below(
+                ROUNDING, n.moved(at), "largest difference of a weight to the average", ".0e"
+            )
 
 
 @CHAPTER.claim(
