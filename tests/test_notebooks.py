@@ -19,7 +19,10 @@ from mergebook.training import default_recipe, finetune_experts
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = find_notebooks(ROOT)
 # Notebooks that measure nothing have no seed; what else changes their outputs.
-OTHERWISE = {"tall_masks/reported_numbers": {"num_tasks": [8], "language_tasks": [7]}}
+OTHERWISE = {
+    "tall_masks/reported_numbers": {"num_tasks": [8], "language_tasks": [7]},
+    "cart/reported_numbers": {"num_tasks": [8]},
+}
 
 each_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS.values(), ids=NOTEBOOKS)
 

@@ -302,9 +302,9 @@ def with_images(monkeypatch):
     given = []
     plain = mb.get_method("averaging")
 
-    def look(experts, calibration):
+    def look(experts, calibration, reuse):
         given.append(calibration)
-        return plain.start(experts, calibration)
+        return plain.start(experts, calibration, reuse)
 
     method = replace(plain, name="looks", needs=("images", "labels"), start=look)
     monkeypatch.setitem(register._METHODS, "looks", method)

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 import mergebook as mb
 from comparison import assert_near
 from mergebook.errors import ParameterError
-from mergebook.methods.cart import cart_rank
+from mergebook.methods.cart import Decomposition, cart_rank
+from mergebook.registry import get_method
 from mergebook.weights import Experts
+from mergebook.weights.spectral import directions
 from strategies import cases, reals
 
 D = 6
@@ -170,6 +172,41 @@ def test_energy_rule_keeps_the_fewest_directions_that_reach_the_share(rank, kept
     result = merged("cart", model, rank=rank, rule="energy", origin="base", scale=1.0)["attn"]
     assert int(torch.linalg.matrix_rank(result)) == kept
     assert_near(result.square().sum(), (values[:kept].double() ** 2).sum(), 1e-11)
+
+
+def test_a_search_decomposes_once_for_each_origin(experts, monkeypatch):
+    counted = []
+
+    def count(matrix):
+        counted.append(matrix.shape)
+        return directions(matrix)
+
+    monkeypatch.setattr("mergebook.methods.cart.directions", count)
+    merge = get_method("cart").on(experts)
+    points = [{"rank": r, "scale": s, "rule": rule} for r in (0.2, 0.5) for s in (1.0, 2.0)
+              for rule in ("share", "energy")]  # fmt: skip
+    found = [merge(**point).state_dict() for point in points]
+    assert len(counted) == len(BLOCKS) * len(experts.tasks)
+    merge(origin="base")
+    assert len(counted) == 2 * len(BLOCKS) * len(experts.tasks)
+    for point, weights in zip(points, found, strict=True):
+        alone = merged("cart", experts, **point)
+        assert all(torch.equal(weights[key], alone[key]) for key in SHAPES)
+
+
+def test_a_single_merge_keeps_no_directions(experts, monkeypatch):
+    made = []
+
+    def make(*args):
+        made.append(Decomposition(*args))
+        return made[-1]
+
+    monkeypatch.setattr("mergebook.methods.cart.Decomposition", make)
+    merged("cart", experts)
+    get_method("cart").on(experts)()
+    once, several = made
+    assert once.known is None
+    assert len(several.known) == len(BLOCKS) * len(experts.tasks)
 
 
 def test_bad_parameters_are_named(experts):

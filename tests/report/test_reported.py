@@ -12,7 +12,7 @@ TABLES = sorted(path.stem for path in (paths.data_dir() / "reported").glob("*.cs
 @pytest.mark.parametrize("table", TABLES)
 def test_every_table_is_tidy_and_labelled(table):
     frame = reported(table)
-    assert set(frame["provenance"]) <= {"printed", "digitised", "released"}
+    assert set(frame["provenance"]) <= {"printed", "digitised", "released", "secondary"}
     assert set(frame["bound"]) <= {"=", ">"}
     assert frame["value"].notna().all()
     # A digitised number states its reading error, the others have none.

@@ -15,18 +15,31 @@ from mergebook.analysis.masks import (
     mask_use,
     overlap,
 )
+from mergebook.analysis.origins import cart_around, graft
+from mergebook.analysis.subspaces import (
+    alignment,
+    row_interference,
+    spectrum,
+    subspace_profile,
+)
 
 __all__ = [
     "agreement",
+    "alignment",
+    "cart_around",
     "categories",
     "dips",
     "distance_to_experts",
     "exchange_masks",
+    "graft",
     "line_scan",
     "mask_use",
     "overlap",
     "random_vector",
+    "row_interference",
     "scale_vector",
     "shuffle_masks",
     "signs_only",
+    "spectrum",
+    "subspace_profile",
 ]

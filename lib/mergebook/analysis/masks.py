@@ -24,6 +24,12 @@ def kind_of(name: str) -> str:
     return next((kind for part, kind in KINDS.items() if part in name), ENDS)
 
 
+def place_of(name: str) -> dict[str, object]:
+    """Where a tensor sits: its ``kind`` and its ``block``, -1 outside of the blocks."""
+    block = block_of(name)
+    return {"kind": kind_of(name), "block": -1 if block is None else block}
+
+
 def mask_use(masks: Masks) -> pd.DataFrame:
     """Count the active entries of each task's mask, tensor by tensor.
 
@@ -42,8 +48,7 @@ def mask_use(masks: Masks) -> pd.DataFrame:
         {
             "task": task,
             "tensor": key,
-            "kind": kind_of(key),
-            "block": -1 if (block := block_of(key)) is None else block,
+            **place_of(key),
             "used": used,
             "entries": math.prod(masks.shapes[key]),
         }

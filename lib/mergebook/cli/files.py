@@ -115,7 +115,7 @@ def merge_files(
         backbone=backbone,
         progress=progress,
     )
-    merge = chosen.on(opened, calibration, dtype=dtype)
+    merge = chosen.on(opened, calibration, dtype=dtype, reuse=False)
     with claimed(out, overwrite=overwrite) as place:
         merged = merge(**params)
         if kept:

@@ -2,7 +2,7 @@
 
 from mergebook.evaluation.benchmark import Benchmark, Search
 from mergebook.evaluation.comparison import Comparison, Entry
-from mergebook.evaluation.leaderboard import Setting, leaderboard
+from mergebook.evaluation.leaderboard import Setting, budgeted, leaderboard
 from mergebook.evaluation.memory import PeakMemory
 from mergebook.uncertainty import Estimate, Scores, exact, mean_of, over_subsets
 
@@ -15,6 +15,7 @@ __all__ = [
     "Scores",
     "Search",
     "Setting",
+    "budgeted",
     "exact",
     "leaderboard",
     "mean_of",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -11,8 +12,8 @@ from torch import Tensor
 from mergebook.methods.tsv import tsv_vector
 from mergebook.registry import merge_method
 from mergebook.registry.types import Rank, Scale, Tensors, WideScale
-from mergebook.weights import Layer
-from mergebook.weights.spectral import factors, is_chosen, resolve, singular_values
+from mergebook.weights import Experts, Layer
+from mergebook.weights.spectral import directions, factors, is_chosen, resolve, singular_values
 
 Origin = Literal["average", "base", "task_arithmetic", "tsv_m"]
 Rule = Literal["share", "energy"]
@@ -24,12 +25,55 @@ def cart_rank(full: int, rank: float) -> int:
     return min(full, max(1, int(rank * full))) if rank > 0 else 0
 
 
-def truncate_share(matrix: Tensor, rank: float, rule: Rule) -> Tensor:
+@dataclass(frozen=True)
+class Decomposition:
+    """What merges of the same experts around the same origin have in common.
+
+    Attributes
+    ----------
+    tensors : {"blocks", "matrices"}
+        What is truncated, as :func:`mergebook.weights.spectral.resolve` returns it.
+    known : dict of (str, int) to Tensor, or None
+        Singular directions ``[r, r]`` of the centred matrix of a tensor's name and a task's number,
+        kept when they are first needed. None keeps nothing.
+    """
+
+    tensors: Tensors
+    known: dict[tuple[str, int], Tensor] | None = None
+
+    def chooses(self, layer: Layer) -> bool:
+        """Whether a layer is among what is truncated."""
+        return is_chosen(layer.name, layer.base, self.tensors)
+
+    def directions(self, name: str, task: int, matrix: Tensor) -> Tensor:
+        """Return the singular directions of a task's centred matrix."""
+        if self.known is None:
+            return directions(matrix)
+        if (name, task) not in self.known:
+            self.known[name, task] = directions(matrix)
+        return self.known[name, task]
+
+
+def decompose(
+    experts: Experts,
+    tensors: Tensors,
+    origin: Origin = "average",
+    origin_scale: float = 0.0,
+    reuse: bool = False,
+) -> Decomposition:
+    """Prepare to decompose centred task vectors, and to keep them if there are several merges.
+
+    Origin and its scale are not used: they say, to who calls this, when it must be done again.
+    """
+    return Decomposition(resolve(experts, tensors), {} if reuse else None)
+
+
+def truncate(matrix: Tensor, rank: float, rule: Rule, known: Tensor) -> Tensor:
     """Keep the leading singular directions of a matrix ``[m, n]``, see :data:`cart`."""
     if rule == "share":
-        left, right = factors(matrix, cart_rank(min(matrix.shape), rank))
+        left, right = factors(matrix, cart_rank(min(matrix.shape), rank), known)
     else:
-        left, right = factors(matrix)
+        left, right = factors(matrix, known=known)
         energy = singular_values(left, right).square()
         kept = energy.cumsum(0) - energy < rank * energy.sum()  # what comes before is not enough
         left, right = left[:, kept], right[:, kept]
@@ -37,7 +81,7 @@ def truncate_share(matrix: Tensor, rank: float, rule: Rule) -> Tensor:
 
 
 def centred(
-    layer: Layer, centre: Tensor, tensors: Tensors, rank: float, rule: Rule = "share"
+    layer: Layer, centre: Tensor, parts: Decomposition, rank: float, rule: Rule = "share"
 ) -> Iterator[Tensor]:
     r"""Truncated centred task vectors :math:`\mathrm{SVD}_k(\tau_t - c)`, one after the other.
 
@@ -45,8 +89,8 @@ def centred(
     ----------
     centre : Tensor, shape [*s]
         The origin minus the base, c.
-    tensors : {"blocks", "matrices"}
-        What is truncated, as :func:`mergebook.weights.spectral.resolve` returns it.
+    parts : Decomposition
+        Of the experts around this origin.
     rank : float
         Kept share; 0 gives zeros, 1 (or a tensor that is not truncated) the whole vectors.
     rule : {"share", "energy"}, default "share"
@@ -57,15 +101,16 @@ def centred(
     Tensor, shape [*s]
         That of the next task, in the type of the arithmetic.
     """
-    whole = rank == 1 or not is_chosen(layer.name, layer.base, tensors)
-    for delta in layer.deltas:
+    whole = rank == 1 or not parts.chooses(layer)
+    for number, delta in enumerate(layer.deltas):
         vector = delta - centre
         if rank == 0:
             yield torch.zeros_like(vector)
         elif whole:
             yield vector
         else:
-            yield truncate_share(vector, rank, rule).to(vector.dtype)
+            known = parts.directions(layer.name, number, vector)
+            yield truncate(vector, rank, rule, known).to(vector.dtype)
 
 
 def _centre(layer: Layer, origin: Origin, origin_scale: float) -> Tensor:
@@ -76,11 +121,14 @@ def _centre(layer: Layer, origin: Origin, origin_scale: float) -> Tensor:
     return tsv_vector(layer) if origin == "tsv_m" else torch.zeros_like(layer.base)
 
 
-def _sum_of_centred(
-    layer: Layer, centre: Tensor, average: bool, tensors: Tensors, rank: float, rule: Rule
+def sum_of_centred(
+    layer: Layer, centre: Tensor, average: bool, parts: Decomposition, rank: float, rule: Rule
 ) -> Tensor:
-    """Sum ``[*s]`` of :func:`centred`; exactly zero where it is zero by definition."""
-    whole = rank == 1 or not is_chosen(layer.name, layer.base, tensors)
+    """Sum ``[*s]`` of :func:`centred`; exactly zero where it is zero by definition.
+
+    `average` says that the centre is the average, around which whole vectors cancel.
+    """
+    whole = rank == 1 or not parts.chooses(layer)
     if not whole and rule == "share":
         full = min(layer.base.shape)
         whole = cart_rank(full, rank) == full
@@ -88,20 +136,20 @@ def _sum_of_centred(
         return torch.zeros_like(centre)
     if whole:
         return layer.total - layer.num_tasks * centre
-    return sum(centred(layer, centre, tensors, rank, rule))
+    return sum(centred(layer, centre, parts, rank, rule))
 
 
 @merge_method(
     "cart",
     title="CART",
     paper="choi2024cart",
-    prepare=resolve,
+    prepare=decompose,
     qkv="fused",
     grid={"rank": RANKS, "scale": (1.0, 2.0, 3.0, 4.0)},
 )
 def cart(
     layer: Layer,
-    state: Tensors,
+    parts: Decomposition,
     *,
     rank: Rank = 0.12,
     scale: WideScale = 2.0,
@@ -152,6 +200,10 @@ def cart(
     average; from another origin they amount to task arithmetic, as in the ablations of AdaRank's
     code.
 
+    A search decomposes once: directions are kept from one merge to the next around the same origin
+    (:meth:`mergebook.registry.Method.on`), in float64 the square of each matrix's smaller side. A
+    single merge keeps none.
+
     Peers: the LoRA merging of core-space-merging rounds k up. The released code decomposes in
     float32, and query, key and value stacked; checkpoints that store them apart are stacked first,
     unless ``qkv="split"``. At rank 0 it drops the vectors of all tensors, as here.
@@ -160,7 +212,7 @@ def cart(
     released 12 to 32 % differ.
     """
     centre = _centre(layer, origin, origin_scale)
-    total = _sum_of_centred(layer, centre, origin == "average", state, rank, rule)
+    total = sum_of_centred(layer, centre, origin == "average", parts, rank, rule)
     return layer.base + centre + scale * total
 
 
@@ -168,13 +220,13 @@ def cart(
     "cart_uncentred",
     title="CART without centring",
     paper="choi2024cart",
-    prepare=resolve,
+    prepare=decompose,
     qkv="fused",
     grid={"rank": RANKS, "scale": (0.1, 0.2, 0.3, 0.4)},
 )
 def cart_uncentred(
     layer: Layer,
-    state: Tensors,
+    parts: Decomposition,
     *,
     rank: Rank = 0.12,
     scale: WideScale = 0.3,
@@ -198,5 +250,5 @@ def cart_uncentred(
     rule : {"share", "energy"}, default "share"
         What `rank` is a share of, see :data:`cart`.
     """
-    total = _sum_of_centred(layer, torch.zeros_like(layer.base), False, state, rank, rule)
+    total = sum_of_centred(layer, torch.zeros_like(layer.base), False, parts, rank, rule)
     return layer.base + scale * total

@@ -11,11 +11,10 @@ from mergebook.calibration import Calibration
 from mergebook.learning import Combination
 from mergebook.learning.coefficients import merge_learned
 from mergebook.merged import SharedModel
-from mergebook.methods.cart import centred
+from mergebook.methods.cart import centred, decompose
 from mergebook.registry import Learning, Range, model_method
 from mergebook.registry.types import Qkv, Rank
 from mergebook.weights import Experts, Layer
-from mergebook.weights.spectral import resolve
 
 CENTRED_INITS = (1.0, 2.0)  # fewer tasks bear more
 
@@ -75,10 +74,10 @@ def cart_adamerging(
 
     def parts(layer: Layer) -> tuple[Tensor, Tensor]:
         centre = layer.total / layer.num_tasks
-        vectors = torch.stack(list(centred(layer, centre, tensors, rank)))
+        vectors = torch.stack(list(centred(layer, centre, matrices, rank)))
         return layer.base + centre, vectors
 
-    tensors = resolve(experts, "blocks")
+    matrices = decompose(experts, "blocks")
     combination = Combination(experts, parts, qkv)
     options = {"layerwise": True, "init": init, "clamp": clamp}
     return merge_learned(experts, combination, calibration, learning, **options)

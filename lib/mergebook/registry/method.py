@@ -51,8 +51,8 @@ class Method:
     function : callable
         The function that was registered.
     start : callable
-        Maps experts and calibration to a function from a full set of parameters to a
-        :class:`MergedModel`.
+        Maps experts, calibration and whether several merges are to come to a function from a full
+        set of parameters to a :class:`MergedModel`.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Method:
     grid: Mapping[str, tuple[Any, ...]]
     doc: str
     function: Callable[..., Any]
-    start: Callable[[Experts, Calibration | None], Run]
+    start: Callable[[Experts, Calibration | None, bool], Run]
 
     @property
     def told(self) -> Told:
@@ -121,7 +121,7 @@ class Method:
         ParameterError
             As :meth:`check`; also if a value per task does not name exactly the experts' tasks.
         """
-        return self.on(experts, calibration)(**params)
+        return self.on(experts, calibration, reuse=False)(**params)
 
     def on(
         self,
@@ -130,6 +130,7 @@ class Method:
         /,
         *,
         dtype: str | None = None,
+        reuse: bool = True,
     ) -> Callable[..., MergedModel]:
         """Prepare to merge the same experts several times, as a search does.
 
@@ -146,6 +147,9 @@ class Method:
             A result of another kind than :class:`~mergebook.merged.SharedModel` has the type of
             the experts, and no other. Results are rounded to the base's type first: for a wider
             one, give experts that are read in a wide type.
+        reuse : bool, default True
+            Whether several merges are to come, so that what they have in common is worth its
+            memory. For a single one, which then needs less, it is False.
 
         Returns
         -------
@@ -170,7 +174,7 @@ class Method:
         wanted = None if dtype is None else type_named(dtype)
         if wanted is not None:
             check_supported(self.name, self.gives, wanted, experts)
-        run = self.start(experts, calibration)
+        run = self.start(experts, calibration, reuse)
 
         def merge(**params: Any) -> MergedModel:
             full = self._check_tasks(self.check(**params), experts)

@@ -75,7 +75,9 @@ def merge_method(
         What the implementation rests on, see :class:`Method`.
     prepare : callable, optional
         ``prepare(experts, **parameters) -> state``, run once before the layers; it is passed
-        those parameters that its signature names. If the method needs images it is
+        those parameters that its signature names, and `reuse` if it names it: whether several
+        merges with these parameters may follow, for which it is worth its memory to keep what
+        they have in common. If the method needs images it is
         ``prepare(experts, calibration, **parameters)``.
     symmetric : bool, default True
         Whether the order of the experts is irrelevant.
@@ -101,7 +103,7 @@ def merge_method(
         wanted = () if prepare is None else inspect.signature(prepare).parameters
         declared = read_parameters(function, num_positional=1 if prepare is None else 2)
 
-        def start(experts: Experts, calibration: Calibration | None) -> Run:
+        def start(experts: Experts, calibration: Calibration | None, reuse: bool) -> Run:
             last: dict[str, Any] = {}  # the state of the last merge, and what it depends on
 
             def run(params: dict[str, Any]) -> MergedModel:
@@ -111,6 +113,7 @@ def merge_method(
                 if prepare is None:
                     return SharedModel.build(experts, lambda layer: function(layer, **params), view)
                 few = {key: params[key] for key in params if key in wanted}
+                few |= {"reuse": reuse} if "reuse" in wanted else {}
                 if last.get("of") != (few, arrangement):
                     last.clear()  # first, since two states at once may not fit in memory
                     last["state"] = prepare(view, *([calibration] if needs else []), **few)
@@ -163,7 +166,7 @@ def model_method(
     def register(function: Callable[..., MergedModel]) -> Method:
         declared = read_parameters(function, num_positional=2 if needs else 1)
 
-        def start(experts: Experts, calibration: Calibration | None) -> Run:
+        def start(experts: Experts, calibration: Calibration | None, reuse: bool) -> Run:
             images = [calibration] if needs else []
             return lambda params: function(experts, *images, **declared.pack(params))
 
@@ -203,7 +206,7 @@ def _kind(function: Callable[..., MergedModel]) -> type[MergedModel]:
 
 def _register(
     function: Callable[..., Any],
-    start: Callable[[Experts, Calibration | None], Run],
+    start: Callable[[Experts, Calibration | None, bool], Run],
     parameters: tuple[Parameter, ...],
     **facts: Any,
 ) -> Method:

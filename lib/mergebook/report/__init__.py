@@ -10,9 +10,14 @@ from mergebook.report.basics import (
 )
 from mergebook.report.basin import line_figure, show_lines
 from mergebook.report.chapter import chapter_verdicts
-from mergebook.report.curves import bar_figure, curve_figure, dot_figure, rank_figure
+from mergebook.report.curves import bar_figure, curve_figure, dot_figure, path_figure, rank_figure
 from mergebook.report.embed import show
-from mergebook.report.figures import accuracy_vs_storage, per_task_heatmap, sample_sheet
+from mergebook.report.figures import (
+    accuracy_vs_storage,
+    heat_figure,
+    per_task_heatmap,
+    sample_sheet,
+)
 from mergebook.report.leaderboard import (
     frontier_figure,
     leaderboard_block,
@@ -60,6 +65,7 @@ __all__ = [
     "frontier_figure",
     "gallery_figure",
     "grid",
+    "heat_figure",
     "html_table",
     "judgement_rows",
     "leaderboard_block",
@@ -73,6 +79,7 @@ __all__ = [
     "main_tables",
     "measured",
     "method_styles",
+    "path_figure",
     "per_task_heatmap",
     "printed_table",
     "rank_figure",

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mergebook.registry import list_methods
 from mergebook.report.panels import Frames, by_facet, grid, legend_below, names_in
-from mergebook.report.style import MethodStyle, book_style, method_styles, task_title
+from mergebook.report.style import (
+    BLACK,
+    PAGE_WIDTH,
+    MethodStyle,
+    book_style,
+    method_styles,
+    task_title,
+)
 
 
 def _dashes(styles: Mapping[str, MethodStyle]) -> dict[str, str]:
@@ -77,11 +86,19 @@ def curve_figure(
         if (frame[y] < 0).any():
             ax.axhline(0, color="#444444", lw=0.8)
         if log:
-            ax.set_xscale("log")
+            _log_ticks(ax, sorted((xunit * frame[x]).unique()))
         elif pd.api.types.is_integer_dtype(frame[x]):
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_below(fig, handles, handles.values())
     return fig
+
+
+def _log_ticks(ax: Axes, values: Sequence[float]) -> None:
+    """Scale an axis logarithmically and label it at what was measured, ten values at most."""
+    ax.set_xscale("log")
+    some = values[:: -(-len(values) // 10)]
+    ax.set_xticks(some, [f"{value:g}" for value in some])
+    ax.minorticks_off()
 
 
 @book_style()
@@ -197,5 +214,44 @@ def rank_figure(
             )
         ax.set_yticks(range(len(order)), order)
         ax.grid(axis="y", visible=False)
+    if len(handles) > 1:
+        legend_below(fig, handles, handles.values())
+    return fig
+
+
+@book_style()
+def path_figure(
+    points: pd.DataFrame,
+    *,
+    x: str,
+    y: str,
+    by: str = "method",
+    marks: Mapping[str, Mapping[str, float]],
+    xlabel: str,
+    ylabel: str,
+) -> Figure:
+    """Draw paths in a plane, and named points among them.
+
+    Parameters
+    ----------
+    points : DataFrame
+        Columns `x`, `y` and `by`; a path follows the order of its rows.
+    x, y, by : str
+        Names of the columns; each value of `by` is a path. Methods have their own style.
+    marks : mapping of str to mapping
+        Name of a point -> its `x` and `y`.
+    xlabel, ylabel : str
+        Labels of the axes.
+    """
+    fig, ax = plt.subplots(figsize=(PAGE_WIDTH, 3.6), layout="constrained")
+    styles = method_styles(map(str, points[by].unique()))
+    handles = {}
+    for name, (colour, marker) in styles.items():
+        part = points[points[by].astype(str) == name]
+        [handles[name]] = ax.plot(part[x], part[y], c=colour, marker=marker, ms=5)
+    for name, place in marks.items():
+        ax.plot(place[x], place[y], "o", ms=11, mfc="none", mec=BLACK, mew=1.4)
+        ax.annotate(name, (place[x], place[y]), (9, -13), textcoords="offset points")
+    ax.set(xlabel=xlabel, ylabel=ylabel)
     legend_below(fig, handles, handles.values())
     return fig

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,12 +11,14 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from mergebook.errors import ReportError
 from mergebook.report.panels import Frames, by_facet, grid, legend_below, names_in
 from mergebook.report.style import (
     PAGE_WIDTH,
+    VERMILION,
     MethodStyle,
     book_style,
     method_styles,
@@ -152,6 +154,56 @@ def per_task_heatmap(frames: Frames, *, value: str = "accuracy") -> Figure:
             ax.set_xticks(ax.get_xticks(), ax.get_xticklabels(), rotation=40, ha="right")
             ax.tick_params(length=0)
     return fig
+
+
+@book_style()
+def heat_figure(
+    frames: Frames,
+    *,
+    rows: str,
+    columns: str,
+    value: str,
+    facet: str | None = None,
+    xlabel: str,
+    ylabel: str,
+    label: str,
+) -> Figure:
+    """Heat map of one number over two parameters, a panel for each source and key.
+
+    Parameters
+    ----------
+    frames : mapping of str to DataFrame
+        Source -> table with the columns `rows`, `columns`, `value` (a fraction) and `facet`.
+    rows, columns, value, facet : str
+        Names of the columns; shares among `rows` and `columns` are shown in per cent.
+    xlabel, ylabel, label : str
+        Labels of the axes, and of the colours.
+
+    Returns
+    -------
+    Figure
+        One scale of colours for each source; the best cell of a panel has a frame.
+    """
+    panels = by_facet(frames, facet)
+    fig, cells = grid(panels, lambda f: 1.1 + 0.27 * f[rows].nunique(), xlabel, ylabel, share=False)
+    for ax, frame in cells:
+        table = 100 * frame.pivot_table(index=rows, columns=columns, values=value).iloc[::-1]
+        ticks = {"xticklabels": _ticks(table.columns), "yticklabels": _ticks(table.index)}
+        look = {"cmap": "cividis", "annot": True, "fmt": ".0f", "annot_kws": {"fontsize": 8}}
+        sns.heatmap(table, ax=ax, cbar_kws={"label": label}, **ticks, **look)
+        row, column = np.unravel_index(np.nanargmax(table), table.shape)
+        frame = Rectangle((column, row), 1, 1, fill=False, ec=VERMILION, lw=2.5, clip_on=False)
+        ax.add_patch(frame)
+        ax.set(xlabel="", ylabel="")
+        ax.tick_params(length=0)
+    return fig
+
+
+def _ticks(values: Iterable[float]) -> list[str]:
+    """Labels of a parameter's values, in per cent where all of them are shares."""
+    values = list(values)
+    shares = max(values) <= 1
+    return [f"{100 * value:g} %" if shares else f"{value:g}" for value in values]
 
 
 @book_style()

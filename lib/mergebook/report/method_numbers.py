@@ -27,7 +27,7 @@ from mergebook.report.tables import COUNTERPARTS
 
 NOT_RUN = "Not yet run."
 # The papers' tables that give one number a method, backbone and size.
-REPORTED = ("tall_masks_main", "tsv_rerun")
+REPORTED = ("tall_masks_main", "tsv_rerun", "tsv_main", "iso_main")
 BACKBONE = "mini-small"  # of the leaderboard
 METRIC = "normalised_accuracy_percent"
 

@@ -100,8 +100,8 @@ def reported_main_table(
     Returns
     -------
     DataFrame
-        Indexed by method in the paper's order, with columns ``accuracy`` and ``normalised``
-        (fractions; NaN where the paper prints none), ``storage_gigabit`` and ``storage_bound``
+        Indexed by method in the paper's order, with columns ``accuracy``, ``normalised``
+        (fractions), ``storage_gigabit`` (NaN where the paper prints none) and ``storage_bound``
         (``"="``, or ``">"`` for a lower bound).
 
     Raises
@@ -114,8 +114,11 @@ def reported_main_table(
         raise ReportError(f"{table}: {unknown('num_tasks', num_tasks, map(str, sizes))}")
     frame = reported(table)
     frame = frame[(frame["backbone"] == backbone) & (frame["num_tasks"] == num_tasks)]
-    values = frame.pivot(index="method", columns="metric", values="value")
-    bounds = frame.pivot(index="method", columns="metric", values="bound")
+    metrics = ["accuracy_percent", "normalised_accuracy_percent", "storage_gigabit"]
+    values, bounds = (
+        frame.pivot(index="method", columns="metric", values=column).reindex(columns=metrics)
+        for column in ("value", "bound")
+    )
     return pd.DataFrame(
         {
             "accuracy": values["accuracy_percent"] / 100,

@@ -105,12 +105,13 @@ def _columns(part: pd.DataFrame, methods: list[str], bounds: pd.Series | None = 
         signs = [">" if b == ">" else "" for b in bounds.reindex(methods)]
     storage = map(_storage, part["storage_gigabit"])
     relative = map(partial(shown, form="cell"), part["relative_storage"])
-    return {
+    columns = {
         "Accuracy, %": list(map(partial(shown, form="cell"), part["accuracy"])),
         "Normalised, %": list(map(partial(shown, form="cell"), part["normalised"])),
         "Storage": [sign + text for sign, text in zip(signs, storage, strict=True)],
         "Storage, % of experts": [s + text for s, text in zip(signs, relative, strict=True)],
     }
+    return {name: texts for name, texts in columns.items() if set(texts) != {EMPTY}}
 
 
 def side_by_side(
@@ -141,7 +142,8 @@ def side_by_side(
     -------
     DataFrame
         Texts ready to be shown by `html_table`: one row per method, columns in the three groups
-        reported, measured at mini scale, measured at paper scale. The first is left out for a size
+        reported, measured at mini scale, measured at paper scale, without a column that would be
+        empty. The first is left out for a size
         that the paper's table lacks and for other tasks than its own or their counterparts (by a
         column ``suite``, if there is one), the last unless there are results with
         ``scale == "paper"``.

@@ -24,7 +24,7 @@ from mergebook.claims import (
 from mergebook.errors import ReportError
 from mergebook.paths import results_dir
 from mergebook.report.measured import committed
-from mergebook.report.numbers import EMPTY, between, shown
+from mergebook.report.numbers import EMPTY, FORMS, between, shown
 from mergebook.report.tables import folded, html_table
 
 PRINTED = "Paper prints"
@@ -97,7 +97,8 @@ def value(row: pd.Series | Judgement) -> str:
 
 
 def _interval(row: pd.Series | Judgement, digits: int = 1) -> str:
-    return between(row.measured_low, row.measured_high, digits=digits)
+    form = "cell" if row.form in FORMS else row.form
+    return between(row.measured_low, row.measured_high, form, digits)
 
 
 def cell(row: pd.Series | Judgement, claimed: str = "", interval: bool = True) -> Markup:

@@ -22,7 +22,24 @@ NULL = 1e-6
 Tensors = Literal["blocks", "matrices"]
 
 
-def factors(matrix: Tensor, k: int | None = None) -> tuple[Tensor, Tensor]:
+def directions(matrix: Tensor) -> Tensor:
+    r"""Singular vectors ``[r, r]`` on the smaller side of a matrix, leading first, float64.
+
+    Those of the columns' space, :math:`A^\top A`, or, where that is smaller, of the rows'. This is
+    what decomposing a matrix costs; :func:`factors` of any rank follow by a product.
+
+    Parameters
+    ----------
+    matrix : Tensor, shape [m, n]
+        The matrix; not modified. r = min(m, n).
+    """
+    matrix = (matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT).double()
+    return torch.linalg.eigh(matrix.mT @ matrix).eigenvectors.flip(-1)
+
+
+def factors(
+    matrix: Tensor, k: int | None = None, known: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     r"""Best approximation of a matrix of rank k, as a product of two thin matrices.
 
     :math:`A_k = A V_k V_k^\top` with the leading eigenvectors :math:`V_k` of :math:`A^\top A`, or
@@ -34,6 +51,8 @@ def factors(matrix: Tensor, k: int | None = None) -> tuple[Tensor, Tensor]:
         The matrix; not modified.
     k : int, optional
         Rank, at most min(m, n), which is the default.
+    known : Tensor, optional
+        Its :func:`directions`, if they are known.
 
     Returns
     -------
@@ -44,12 +63,13 @@ def factors(matrix: Tensor, k: int | None = None) -> tuple[Tensor, Tensor]:
     right : Tensor, shape [n, k], float64
         See `left`.
     """
+    if known is None:
+        known = directions(matrix)
     if matrix.shape[0] < matrix.shape[1]:
-        right, left = factors(matrix.mT, k)
+        right, left = factors(matrix.mT, k, known)
         return left, right
-    matrix = matrix.double()
-    directions = torch.linalg.eigh(matrix.mT @ matrix).eigenvectors.flip(-1)[:, :k]
-    return matrix @ directions, directions
+    known = known[:, :k]
+    return matrix.double() @ known, known
 
 
 def singular_values(left: Tensor, right: Tensor) -> Tensor:
