@@ -28,7 +28,8 @@ def row_interference(values: Tensor, right: Tensor) -> Tensor:
 
     with the k leading right singular vectors :math:`V_i` and the k leading singular values over
     their joint norm, :math:`\tilde\Sigma_i`. It is 0 for orthogonal row spaces and at most
-    T (T - 1).
+    T (T - 1), which equal row spaces reach only where one direction carries all: k equally strong
+    ones give :math:`1/\sqrt k` of it. Values at different ranks are not on one scale.
 
     Parameters
     ----------

@@ -162,13 +162,13 @@ def cart(
 
     With :math:`\theta_{avg} = \frac1T \sum_t \theta_t` and, for a matrix of
     :math:`r = \min(m, n)`, :math:`\mathrm{SVD}_k` the sum of its k leading singular triplets,
-    :math:`k = \max(1, \lfloor \rho\,r \rfloor)`,
+    :math:`k = \max(1, \lfloor \rho\,r \rfloor)` (0 at :math:`\rho = 0`),
 
     .. math:: \theta = \theta_{avg} + \lambda \sum_t \mathrm{SVD}_k(\theta_t - \theta_{avg}) .
 
-    Centred vectors sum to zero: rank 0, rank 1 and scale 0 all give the average, in its very bits,
-    and so does every tensor that is not decomposed. What is added equals what is cut off, with the
-    other sign [choi2024cart].
+    Centred vectors sum to zero: with a share of 0 or 1, or a scale of 0, the result is the average
+    to the bit, and with two experts it is the average to rounding. What is added equals what is
+    cut off, with the other sign. Tensors that are not decomposed are averaged [choi2024cart].
 
     Parameters
     ----------
@@ -208,8 +208,8 @@ def cart(
     float32, and query, key and value stacked; checkpoints that store them apart are stacked first,
     unless ``qkv="split"``. At rank 0 it drops the vectors of all tensors, as here.
 
-    Our reading: how the paper chose its rank and scale is not published; its "about 8 %" and the
-    released 12 to 32 % differ.
+    Our reading: how the paper chose its rank and scale is not said in the parts that we could read;
+    "about 8 %", as a summary of it has it, and the released 12 to 32 % differ.
     """
     centre = _centre(layer, origin, origin_scale)
     total = sum_of_centred(layer, centre, origin == "average", parts, rank, rule)

@@ -184,7 +184,8 @@ def command(name: str) -> str:
     return (
         f"mergebook merge --method {name}{suite} \\\n"
         "    --base base.safetensors --out merged.safetensors \\\n"
-        "    --expert cats=cats.safetensors --expert dogs=dogs.safetensors"
+        "    --expert cats=cats.safetensors --expert dogs=dogs.safetensors "
+        "--expert cars=cars.safetensors"
     )
 
 
