@@ -15,9 +15,9 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "workflow/scripts"
 FILES = {
-    "lib/mergebook/papers/cart.py",
-    "book/cart/index.md",
-    "notebooks/cart/main_table.ipynb",
+    "lib/mergebook/papers/toy.py",
+    "book/toy/index.md",
+    "notebooks/toy/main_table.ipynb",
 }
 # Of the template, but for the claims' module's variable of that name.
 WORDS = ("CHAPTER(?!\\.claim|\\.printed| =)", "TITLE", "PAPER", "AUTHORS", "PAGE", "HEADING")
@@ -27,7 +27,7 @@ from pathlib import Path
 from mergebook.execution import execute
 from mergebook.notebooks import find_notebooks
 
-notebook = find_notebooks()["cart/main_table"]
+notebook = find_notebooks()["toy/main_table"]
 values = {"steps": 40, "test_size": 40, "validation_size": 20, "scale_grid": [0.3]}
 execute(notebook, notebook.resolve(values), Path("run.ipynb"), Path("results"))
 """
@@ -65,7 +65,7 @@ def check_chapter(name):
 
 
 def draw_verdicts(name):
-    return python(SCRIPTS / "draw_verdicts.py", name, "page.md", "strip.png")
+    return python(SCRIPTS / "draw_verdicts.py", name, "page.md", "wide.png", "narrow.png")
 
 
 def edit(path, change):
@@ -78,7 +78,7 @@ def written(project):
 
 
 def test_the_template_is_a_chapter_that_runs(project, smoke_project, monkeypatch):
-    run = new_chapter("cart", "CART: around the average", "choi2024cart")
+    run = new_chapter("toy", "CART: around the average", "choi2024cart")
     assert run.returncode == 0, run.stderr
     assert written(project) == FILES
     for file in FILES:
@@ -86,31 +86,31 @@ def test_the_template_is_a_chapter_that_runs(project, smoke_project, monkeypatch
         assert not left, (file, left)
     parts = yaml.safe_load((project / "_toc.yml").read_text())["parts"]
     assert parts[-2]["caption"] == "CART: around the average"
-    assert parts[-2]["chapters"][0]["sections"] == [{"file": "executed/cart/main_table"}]
+    assert parts[-2]["chapters"][0]["sections"] == [{"file": "executed/toy/main_table"}]
     monkeypatch.setenv("MERGEBOOK_CHECKPOINTS", str(smoke_project / "checkpoints"))
     run = python("-c", EXECUTE)
     assert run.returncode == 0, run.stderr
-    claims = pd.read_csv(project / "results/cart/main_table/claims.csv")
+    claims = pd.read_csv(project / "results/toy/main_table/claims.csv")
     assert claims["key"].tolist() == ["better"]
     assert claims["source"].tolist() == ["Choi et al. 2024, main table"]
-    run = draw_verdicts("cart")
+    run = draw_verdicts("toy")
     assert run.returncode == 0, run.stderr
     page = (project / "page.md").read_text()
     assert "This build" in page, "no run is committed"
     assert claims["verdict"].item() in page
     assert "Choi et al. 2024, main table" in page
     assert "needs what the book does not have" in page
-    assert (project / "strip.png").read_bytes().startswith(b"\x89PNG")
+    assert (project / "wide.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_chapter_is_not_overwritten(project):
-    (project / "book/cart").mkdir()
-    (project / "book/cart/index.md").write_text("mine")
+    (project / "book/toy").mkdir()
+    (project / "book/toy/index.md").write_text("mine")
     contents = (project / "_toc.yml").read_text()
-    run = new_chapter("cart", "CART", "choi2024cart")
+    run = new_chapter("toy", "CART", "choi2024cart")
     assert run.returncode == 1
-    assert "book/cart/index.md exists" in run.stderr
-    assert written(project) == {"book/cart/index.md"}
+    assert "book/toy/index.md exists" in run.stderr
+    assert written(project) == {"book/toy/index.md"}
     assert (project / "_toc.yml").read_text() == contents
 
 
@@ -120,11 +120,11 @@ def test_a_chapter_is_not_overwritten(project):
         (("Cart!", "CART", "choi2024cart"), "'Cart!' is no name of a chapter"),
         (("lambda", "CART", "choi2024cart"), "'lambda' is no name of a chapter"),
         (("methods", "CART", "choi2024cart"), "the build has a folder of that name"),
-        (("cart", "CART", "nobody1900"), "references.bib: unknown entry 'nobody1900'"),
-        (("cart", "CART", "choi2024carts"), "did you mean 'choi2024cart'?"),
-        (("cart", "CART", "2406.99999"), "eprint        = {2406.99999}"),
-        (("cart", "CART"), "a chapter takes NAME TITLE PAPER, a page NAME/PAGE TITLE"),
-        (("cart/rank", "Rank"), "unknown chapter 'cart'"),
+        (("toy", "CART", "nobody1900"), "references.bib: unknown entry 'nobody1900'"),
+        (("toy", "CART", "choi2024carts"), "did you mean 'choi2024cart'?"),
+        (("toy", "CART", "2406.99999"), "eprint        = {2406.99999}"),
+        (("toy", "CART"), "a chapter takes NAME TITLE PAPER, a page NAME/PAGE TITLE"),
+        (("toy/rank", "Rank"), "unknown chapter 'toy'"),
     ],
 )
 def test_bad_words_are_named(project, words, message):
@@ -137,7 +137,7 @@ def test_bad_words_are_named(project, words, message):
 
 def test_outside_of_the_environment_the_message_says_how_to_enter_it(project):
     # Neither -I nor -S finds installed packages or PYTHONPATH.
-    run = python("-I", "-S", SCRIPTS / "new_chapter.py", "cart", "CART", "choi2024cart")
+    run = python("-I", "-S", SCRIPTS / "new_chapter.py", "toy", "CART", "choi2024cart")
     assert run.returncode == 1
     assert "source .venv/bin/activate" in run.stderr
     assert written(project) == set()
@@ -146,58 +146,58 @@ def test_outside_of_the_environment_the_message_says_how_to_enter_it(project):
 @pytest.fixture
 def chapter(project):
     """A project with a chapter from the template; the paper is named by its arXiv number."""
-    run = new_chapter("cart", "CART", "2412.12153")
+    run = new_chapter("toy", "CART", "2412.12153")
     assert run.returncode == 0, run.stderr
-    assert "check_chapter.py cart" in run.stdout, "it says what comes next"
+    assert "check_chapter.py toy" in run.stdout, "it says what comes next"
     return project
 
 
 def test_a_paper_may_be_named_by_its_arxiv_number(chapter):
-    claims = (chapter / "lib/mergebook/papers/cart.py").read_text()
+    claims = (chapter / "lib/mergebook/papers/toy.py").read_text()
     assert 'paper="choi2024cart", authors="Choi et al. 2024"' in claims
 
 
 def test_a_further_page_follows_in_the_contents(chapter):
-    run = new_chapter("cart/rank", 'What is a "rank"?')
+    run = new_chapter("toy/rank", 'What is a "rank"?')
     assert run.returncode == 0, run.stderr
-    path = chapter / "notebooks/cart/rank.ipynb"
+    path = chapter / "notebooks/toy/rank.ipynb"
     text = path.read_text()
     assert not PLACEHOLDER.search(text)
     assert json.loads(text)["cells"][0]["source"][0] == '# What is a "rank"?\n'
-    assert 'report.Page(\\"cart/rank\\"' in text
+    assert 'report.Page(\\"toy/rank\\"' in text
     part = yaml.safe_load((chapter / "_toc.yml").read_text())["parts"][-2]["chapters"][0]
     assert [each["file"] for each in part["sections"]] == [
-        "executed/cart/main_table",
-        "executed/cart/rank",
+        "executed/toy/main_table",
+        "executed/toy/rank",
     ]
     path.write_text("mine")
-    assert "rank.ipynb exists" in new_chapter("cart/rank", "Rank").stderr
+    assert "rank.ipynb exists" in new_chapter("toy/rank", "Rank").stderr
     assert path.read_text() == "mine"
 
 
 def test_the_check_lists_what_is_left_until_nothing_is(chapter):
-    run = check_chapter("cart")
+    run = check_chapter("toy")
     assert run.returncode == 1
-    for place in ("papers/cart.py:16", "book/cart/index.md:3", "main_table.ipynb, cell 1"):
+    for place in ("papers/toy.py:16", "book/toy/index.md:3", "main_table.ipynb, cell 1"):
         assert f"{place}: write: " in run.stdout
     for file in FILES:
         edit(chapter / file, lambda text: text.replace("TO WRITE", "Written"))
-    run = check_chapter("cart")
+    run = check_chapter("toy")
     assert run.returncode == 0, run.stdout + run.stderr
     assert "make smoke" in run.stdout
-    assert "keep_run.py full cart/main_table" in run.stdout
+    assert "keep_run.py full toy/main_table" in run.stdout
 
 
 def test_pages_claims_and_contents_must_know_each_other(chapter):
-    claims = chapter / "lib/mergebook/papers/cart.py"
+    claims = chapter / "lib/mergebook/papers/toy.py"
     edit(claims, lambda text: text.replace('page="main_table"', 'page="tabel"'))
-    edit(chapter / "_toc.yml", lambda text: re.sub(".*executed/cart/main_table\n", "", text))
-    homeless = "claim 'better' names the page 'tabel', but there is no notebooks/cart/tabel.ipynb"
-    found = check_chapter("cart").stdout
+    edit(chapter / "_toc.yml", lambda text: re.sub(".*executed/toy/main_table\n", "", text))
+    homeless = "claim 'better' names the page 'tabel', but there is no notebooks/toy/tabel.ipynb"
+    found = check_chapter("toy").stdout
     assert homeless in found
     assert 'main_table.ipynb: shows verdicts, but no claim has page="main_table"' in found
-    assert "_toc.yml: no line `- file: executed/cart/main_table`" in found
-    run = draw_verdicts("cart")
+    assert "_toc.yml: no line `- file: executed/toy/main_table`" in found
+    run = draw_verdicts("toy")
     assert run.returncode == 1
     assert homeless in run.stderr
     assert not (chapter / "page.md").exists()
