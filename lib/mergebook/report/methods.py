@@ -76,7 +76,7 @@ def call(method: Method) -> str:
     values = [f"{each.name}={_literal(each.default)}" for each in method.parameters[:3]]
     if not method.needs:
         arguments = [f'"{method.name}"', "experts", *values]
-        tasks = '{"a": "a.safetensors", "b": "b.safetensors", "c": "c.safetensors"}'
+        tasks = '{task: f"{task}.safetensors" for task in "abc"}'
         setup = _called("experts = mb.Experts", ['"base.safetensors"', tasks])
     else:
         arguments = [f'"{method.name}"', "bench.experts", "bench.calibration()", *values]
