@@ -27,8 +27,8 @@ RESULT_COLUMNS = (
     "normalised",
     "storage_gigabit",
 )
-# The backbone of the papers that a mini backbone stands for.
 SUITES = {"mini", "clip"}  # whose tasks are the papers', or stand for them one by one
+# The backbone of the papers that a mini backbone stands for.
 COUNTERPARTS = {"mini-small": "ViT-B-32", "mini-large": "ViT-L-14"}
 
 
@@ -143,10 +143,9 @@ def side_by_side(
     DataFrame
         Texts ready to be shown by `html_table`: one row per method, columns in the three groups
         reported, measured at mini scale, measured at paper scale, without a column that would be
-        empty. The first is left out for a size
-        that the paper's table lacks and for other tasks than its own or their counterparts (by a
-        column ``suite``, if there is one), the last unless there are results with
-        ``scale == "paper"``.
+        empty. The first is left out for a size that the paper's table lacks and for other tasks
+        than its own or their counterparts (by a column ``suite``, if there is one), the last unless
+        there are results with ``scale == "paper"``.
 
     Raises
     ------
