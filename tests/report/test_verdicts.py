@@ -9,7 +9,7 @@ import pytest
 
 from mergebook.claims import Chapter, Numbers, above, load_claims
 from mergebook.errors import ReportError
-from mergebook.report import chapter_verdicts, comparisons, judgement_rows
+from mergebook.report import chapter_verdicts, comparisons, judgement_rows, strip_figure
 from mergebook.report.verdicts import BUILD, LOOKS, badge, limit, sources, value, verdict_table
 from mergebook.uncertainty import Estimate, exact
 
@@ -120,6 +120,21 @@ def test_a_chapters_verdicts_cover_all_its_claims():
         [list(line.get_xdata()) for line in each.axes[0].get_lines()] for each in (figure, narrow)
     )
     assert drawn == drawn_narrow
+
+
+def test_numbers_that_are_no_percentages_are_written_on_the_side_of_their_verdict(monkeypatch):
+    frame = rows(0.984)
+    rank = frame.iloc[0].to_dict() | {
+        "form": ".2f", "measured": -0.9, "relation": "<", "claimed": 0, "verdict": "holds"
+    }  # fmt: skip
+    chapter = load_claims("tall_masks")
+    key = next(iter(chapter))
+    measured = pd.DataFrame([rank | {"key": key}])
+    monkeypatch.setattr("mergebook.report.strip.sources", lambda notebooks: {"run": measured})
+    monkeypatch.setattr(type(chapter), "judge_printed", lambda self: [])
+    [words] = strip_figure(chapter).axes[0].texts
+    assert words.get_text() == "● −0.90 (claimed < 0.00)"
+    assert words.get_position()[0] > 0 and words.get_ha() == "left"
 
 
 def test_this_build_stands_in_where_no_run_is_committed(tmp_path, monkeypatch):

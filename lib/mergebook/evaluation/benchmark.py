@@ -22,7 +22,7 @@ from mergebook.training.finetuning import DATA_SEED
 from mergebook.weights import Experts
 from mergebook.weights.experts import Entries
 
-BATCH = 250  # images per forward pass
+BATCH = 64  # images per forward pass, so few that they stay in the cache
 Correct = dict[str, np.ndarray]  # task -> bool [N], one entry per image
 
 

@@ -27,9 +27,13 @@ from mergebook.report.tables import COUNTERPARTS
 
 NOT_RUN = "Not yet run."
 # The papers' tables that give one number a method, backbone and size.
-REPORTED = ("tall_masks_main", "tsv_rerun", "tsv_main", "iso_main")
+REPORTED = ("tall_masks_main", "tsv_rerun", "tsv_main", "iso_main", "cart_main")
 BACKBONE = "mini-small"  # of the leaderboard
-METRIC = "normalised_accuracy_percent"
+METRICS = {  # the first that a table has, and how its column is headed
+    "normalised_accuracy_percent": "reported",
+    "accuracy_percent": "reported, plain accuracy",
+}
+PLAIN = METRICS["accuracy_percent"]
 
 
 def _rows(name: str) -> Iterator[tuple[str, int, pd.Series, pd.Series]]:
@@ -42,19 +46,20 @@ def _rows(name: str) -> Iterator[tuple[str, int, pd.Series, pd.Series]]:
 
 
 def _reported(name: str) -> tuple[dict[str, dict[int, str]], list[str]]:
-    """Heading -> suite size -> normalised accuracy as the papers print it, and the sources.
+    """Heading -> suite size -> accuracy as the papers print it, and the sources.
 
-    Of the backbone that the measured one stands for.
+    Of the backbone that the measured one stands for, normalised if the table has that.
     """
     found: dict[str, dict[int, str]] = {}
     sources: dict[str, None] = {}
     for table in REPORTED:
         frame = reported(table)
-        frame = frame[(frame["method"] == name) & (frame["metric"] == METRIC)]
-        frame = frame[frame["backbone"] == COUNTERPARTS[BACKBONE]]
+        frame = frame[(frame["method"] == name) & (frame["backbone"] == COUNTERPARTS[BACKBONE])]
+        metric = next((each for each in METRICS if each in set(frame["metric"])), None)
+        frame = frame[frame["metric"] == metric]
         for row in frame.itertuples():
             backbone = PAPER_NAMES.get(row.backbone, row.backbone)
-            column = f"reported, {backbone}, {{cite}}`{row.paper}`"
+            column = f"{METRICS[metric]}, {backbone}, {{cite}}`{row.paper}`"
             found.setdefault(column, {})[row.num_tasks] = shown(row.value / 100, "cell")
             sources[f"the {row.table} of {{cite:t}}`{row.paper}`"] = None
     return found, list(sources)
@@ -104,6 +109,8 @@ def numbers_table(name: str) -> list[str]:
             f" Reported: {' and '.join(sources)}; other networks, other tasks, so that orders may "
             "be compared, not numbers."
         )
+        if any(column.startswith(PLAIN) for column in papers):
+            note += " Plain accuracy is not relative to the experts'."
     else:
         note += " None of [the papers' tables](/book/how_to_read) that this book holds has it."
     return [*lines, "", note]

@@ -11,14 +11,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mergebook.claims import Chapter
+from mergebook.claims import FAILS, HOLDS, INCONCLUSIVE, Chapter
 from mergebook.report.numbers import MINUS
 from mergebook.report.style import BLACK, BLUE, GREY, VERMILION, book_style
-from mergebook.report.verdicts import PRINTED, sources
+from mergebook.report.verdicts import PRINTED, limit, sources, value
 
 REACH = 10.0  # points to either side of the claimed value that the figure shows
 WIDE, NARROW = (9.5, 0.62), (4.1, 0.85)  # inches: width, and height of a claim
 BELOW_CLAIM = (0.02, 0.38)  # of a claim's height: where its numbers lie if it stands above them
+ON_THE_AXIS = ("percent", "points")  # forms of numbers that percentage points can measure
+# Where the words stand that other numbers are given in: on the side of their verdict.
+SIDES = {HOLDS: (0.3, "left"), FAILS: (-0.3, "right"), INCONCLUSIVE: (0, "center")}
+GLYPHS = {"D": "◆", "o": "●", "s": "■"}
 
 
 @book_style()
@@ -36,7 +40,8 @@ def strip_figure(chapter: Chapter, *, narrow: bool = False) -> Figure:
     Figure
         One axis in percentage points with a line at the claimed value; to its right the claim is
         met. Dots with intervals: the paper's own numbers, and each committed run. What lies
-        outside of the axis is drawn at its end as a triangle.
+        outside of the axis is drawn at its end as a triangle. Numbers that are no percentages
+        are written on the side of their verdict.
     """
     runs = sources(sorted({claim.notebook for claim in chapter.values() if claim.notebook}))
     printed = {judgement.claim.key: judgement for judgement in chapter.judge_printed()}
@@ -76,6 +81,11 @@ def strip_figure(chapter: Chapter, *, narrow: bool = False) -> Figure:
 
 def _draw(ax: Axes, at: float, row: Any, colour: str, marker: str) -> None:
     """Draw what one source says of a claim, at a height."""
+    if row.form not in ON_THE_AXIS:
+        x, side = SIDES[row.verdict]
+        words = f"{GLYPHS[marker]} {value(row)} (claimed {limit(row)})"
+        ax.text(x, at, words, color=colour, ha=side, va="center", fontsize=8)
+        return
     points = [min(max(100 * x, -REACH), REACH) for x in (row.low, row.estimate, row.high)]
     outside = abs(100 * row.estimate) > REACH
     ax.plot([points[0], points[2]], [at, at], c=colour, lw=2, alpha=0.6)
