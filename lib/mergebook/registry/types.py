@@ -14,7 +14,7 @@ from mergebook.values import Range
 from mergebook.weights import qkv, select, spectral
 
 Scale = Annotated[float, Range(0, 3), r"The coefficient :math:`\alpha`."]
-WideScale = Annotated[float, Range(0, 10), r"The coefficient :math:`\lambda`."]
+WideScale = Annotated[float, Range(0, 100), r"The coefficient :math:`\lambda`."]
 ScalePerTask = Annotated[PerTask, Range(0, 3), r"The coefficients :math:`\lambda_t`."]
 Density = Annotated[
     float,
