@@ -117,6 +117,15 @@ def test_committed_runs_and_papers_answer():
     assert Run("full") == full
 
 
+def test_a_row_may_be_named_by_a_column_called_form():
+    name = "cart/rank_sweep/lines"
+    lines = pd.read_csv(f"data/measured/full/{name}.csv")
+    lines = lines.set_index(["form", "rank", "num_tasks"])["normalised"]
+    for form in ("centred", "uncentred"):
+        found = QUERIES["full"](name, "normalised", form=form, rank=0.08, num_tasks=8)
+        assert float(found) == lines[form, 0.08, 8]
+
+
 def test_a_table_of_queries_has_a_link_per_method_and_a_column_per_setting():
     columns = {
         "8 tasks": {"run": "full", "backbone": "mini-small", "num_tasks": 8},

@@ -95,6 +95,7 @@ class Run:
         table: str,
         column: str,
         form: str = "percent",
+        /,  # a table may have columns of these names
         *,
         digits: int = 1,
         mean: Iterable[str] = (),
