@@ -90,6 +90,25 @@ def test_more_keys_than_columns_turn_the_grid():
     assert [ax.get_xlabel() for ax in fig.axes] == [""] * 4 + ["votes"] * 2
 
 
+def test_sources_without_a_common_key_fill_their_columns_from_the_top():
+    rows = {"Measured": {"8 tasks": LINE, "20 tasks": LINE}, "Reported": {"14 tasks": LINE}}
+    fig = curve_figure(flat(rows), x="k", **LABELS)
+    assert fig.axes[0].get_subplotspec().get_gridspec().get_geometry() == (2, 2)
+    titles = [ax.get_title() for ax in fig.axes if ax.axison]
+    assert titles == ["Measured, 8 tasks", "Reported, 14 tasks", "Measured, 20 tasks"]
+    assert [ax.get_xlabel() for ax in fig.axes if ax.axison] == ["", "votes", "votes"]
+
+
+def test_labels_of_a_logarithmic_axis_stand_apart_and_reach_its_end():
+    values = [2, 4, 8, 12, 16, 24, 32, 48, 50, 64, 70, 80, 90, 95, 98, 100]
+    frame = pd.DataFrame({"k": values, "share": 0.5, "method": "cart"})
+    fig = curve_figure({"Measured": frame}, x="k", log=True, **LABELS | {"facet": None})
+    ticks = list(map(float, fig.axes[0].get_xticks()))
+    assert {2, 100} <= set(ticks) <= set(values) and len(ticks) <= 10
+    steps = np.diff(np.log(ticks))
+    assert (steps >= 0.99 * np.log(50) / 9).all()
+
+
 def test_panels_are_wide_enough_to_read():
     rows = {kind: {f"{n} tasks": LINE for n in (8, 14, 20)} for kind in "ABC"}
     fig = curve_figure(flat(rows), x="k", **LABELS)

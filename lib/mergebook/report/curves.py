@@ -94,9 +94,16 @@ def curve_figure(
 
 
 def _log_ticks(ax: Axes, values: Sequence[float]) -> None:
-    """Scale an axis logarithmically and label it at what was measured, ten values at most."""
+    """Scale an axis logarithmically and label it at what was measured, ten values at most.
+
+    The labels stand apart by at least a ninth of the axis; the last value has one.
+    """
     ax.set_xscale("log")
-    some = values[:: -(-len(values) // 10)]
+    apart, some = (values[-1] / values[0]) ** (1 / 9), [values[0]]
+    for value in values:
+        if value >= 0.999 * apart * some[-1]:
+            some.append(value)
+    some = [*(value for value in some if value * apart <= values[-1]), values[-1]]
     ax.set_xticks(some, [f"{value:g}" for value in some])
     ax.minorticks_off()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import zip_longest
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -57,7 +58,8 @@ def grid(
     """Make a figure with a panel for each source and key.
 
     Where it fits, sources go downwards and keys to the right; the other way round if there are
-    more keys than columns; else each source takes as many rows as its keys need.
+    more keys than columns, in rows of a key if sources share any; else each source takes as many
+    rows as its keys need.
 
     Parameters
     ----------
@@ -88,8 +90,12 @@ def grid(
     if not keys:
         raise ReportError("nothing to draw: there is no panel")
     turned = len(keys) > MAX_COLUMNS and 1 < len(panels) <= MAX_COLUMNS
-    if turned:
+    shared = len(keys) < sum(map(len, panels.values()))
+    if turned and shared:
         rows = [[(source, key) for source in panels] for key in keys]
+    elif turned:
+        each = ([(source, key) for key in row] for source, row in panels.items())
+        rows = list(zip_longest(*each, fillvalue=(next(iter(panels)), None)))
     else:
         rows = [
             [(source, key) for key in keys[start : start + MAX_COLUMNS]]
