@@ -101,7 +101,7 @@ def test_sources_without_a_common_key_fill_their_columns_from_the_top():
 
 def test_labels_of_a_logarithmic_axis_stand_apart_and_reach_its_end():
     values = [2, 4, 8, 12, 16, 24, 32, 48, 50, 64, 70, 80, 90, 95, 98, 100]
-    frame = pd.DataFrame({"k": values, "share": 0.5, "method": "cart"})
+    frame = pd.DataFrame({"k": values, "accuracy": 0.5, "method": "cart"})
     fig = curve_figure({"Measured": frame}, x="k", log=True, **LABELS | {"facet": None})
     ticks = list(map(float, fig.axes[0].get_xticks()))
     assert {2, 100} <= set(ticks) <= set(values) and len(ticks) <= 10
