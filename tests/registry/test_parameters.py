@@ -18,6 +18,8 @@ LENGTHS = {"steps": 1, "router_steps": 1, "rounds": 1, "iterations": 1}
 TRIES = 30
 # What a parameter is rarely met beside by chance, and does nothing without.
 BESIDE = {
+    # A batch of all images has the same gradient in any order, but for rounding.
+    ("adamerging_task_pp", "seed"): {"batch_size": 2, "steps": 3, "lr": 0.03},
     ("auto_switch", "rule"): {"drop": 1.0},
     ("t_switch", "rule"): {"drop": 1.0},
     ("symerge", "samples"): {"steps": 3, "lr": 0.3},
