@@ -76,6 +76,15 @@ def test_reported_and_measured_numbers_have_columns_of_their_own():
     assert not any("reported" in line for line in numbers_table("emr"))
 
 
+def test_a_table_of_plain_accuracies_is_labelled_so():
+    lines = numbers_table("cart")
+    heads = next(line for line in lines if line.startswith("| tasks")).strip("| ").split(" | ")
+    column = heads.index("reported, plain accuracy, ViT-B/32, {cite}`choi2024cart`")
+    [row] = (line for line in lines if line.startswith("| 8 |"))
+    assert row.strip("| ").split(" | ")[column] == "84.7"
+    assert "not relative to the experts'" in lines[-1]
+
+
 def test_pages_of_methods_that_are_gone_are_removed(tmp_path):
     (tmp_path / "compression").mkdir()
     for gone in ("gone.md", "compression/gone.md", "compression/gone.png"):
