@@ -95,6 +95,28 @@ def test_signals_that_the_caller_ignores_stay_ignored():
         assert shell(f'{line}{sys.executable} -c "{code}"')[1] == expected
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_signal_in_a_callback_of_asyncio_ends_its_loop(name, tmp_path):
+    """As when a run is stopped while it takes a message of its kernel."""
+    script = tmp_path / "loop.py"
+    script.write_text(
+        "import asyncio, os, signal, sys\n"
+        "from mergebook.cli import app, notebooks\n"
+        "async def wait():\n"
+        f"    stop = os.kill, os.getpid(), signal.{name}\n"
+        "    asyncio.get_running_loop().call_soon(*stop)\n"
+        "    await asyncio.sleep(50)\n"
+        "def listing(options):\n"
+        "    asyncio.new_event_loop().run_until_complete(wait())\n"
+        "notebooks._list = listing\n"
+        "sys.argv = ['mergebook', 'list']\n"
+        "sys.exit(app.main())\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 128 + getattr(signal, name)
+    assert done.stderr.endswith("what was finished is kept\n")
+
+
 def test_a_call_from_python_leaves_signals_and_streams_alone(capsys):
     before = signal.getsignal(signal.SIGTERM), sys.stdout
     assert main(["describe", "ties"]) == 0

@@ -55,12 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not OUT_OF_MEMORY.search(str(error)):
             raise
         return _failed(f"not enough memory ({OUT_OF_MEMORY.search(str(error))[0]})")
-    except KeyboardInterrupt:
-        process.complain("interrupted; what was finished is kept")
-        return 130
     except process.Stopped as stop:
         process.complain(f"{stop}; what was finished is kept")
         return 128 + stop.number
+    except KeyboardInterrupt:
+        process.complain("interrupted; what was finished is kept")
+        return 130
 
 
 def _failed(message: object) -> int:

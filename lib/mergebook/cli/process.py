@@ -12,8 +12,12 @@ from typing import TextIO
 from mergebook.errors import MergebookError
 
 
-class Stopped(BaseException):
-    """The process was asked to stop; raised where it is, so that what it has begun is undone."""
+class Stopped(KeyboardInterrupt):
+    """The process was asked to stop; raised where it is, so that what it has begun is undone.
+
+    A KeyboardInterrupt, because a loop of asyncio keeps all but that and SystemExit to itself when
+    they are raised in one of its callbacks.
+    """
 
     def __init__(self, number: int):
         super().__init__(number)
