@@ -189,14 +189,19 @@ class Calibration:
         The last batch of a pass may be smaller. Equal seeds give equal batches, whatever other
         tasks there are.
         """
-        generator = torch.Generator().manual_seed(seed)
-        while True:
-            yield from torch.randperm(len(self.inputs[task]), generator=generator).split(batch_size)
+        return random_passes(len(self.inputs[task]), batch_size, seed)
 
     def logits(self, features: Tensor, task: str, head: Tensor | None = None) -> Tensor:
         """Class scores ``[N, C]`` of features ``[N, D]`` under a task's head (or another one)."""
         head = self.heads[task] if head is None else head
         return self.logit_scale * F.normalize(features, dim=-1) @ head.T
+
+
+def random_passes(number: int, batch_size: int, seed: int) -> Iterator[Tensor]:
+    """Endless batches of the numbers below `number`, int64 [B]: each pass in a new random order."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        yield from torch.randperm(number, generator=generator).split(batch_size)
 
 
 def _check(

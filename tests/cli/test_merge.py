@@ -341,6 +341,26 @@ def test_images_come_from_a_suite(with_images, tmp_path, out, capsys):
         assert len(calibration.heads[task]) == len(suite[task].class_names)
 
 
+def test_learning_that_was_through_is_not_repeated(tmp_path, out, capsys, monkeypatch):
+    base = clip.visual_template("mini-small").state_dict()
+    experts = {
+        task: {k: v * (1 + 0.01 * n) for k, v in base.items()}
+        for n, task in enumerate(("digits", "land"), 1)
+    }
+    inputs = save(tmp_path, base, experts, backbone="mini-small")
+    options = ["--suite", "mini", "--images", "6", "--set", "steps=2", "--force"]
+    options += ["--resume", tmp_path / "state"]
+    first = merge(capsys, inputs, out, "adamerging_layer", *options).state_dict()
+    assert list((tmp_path / "state").iterdir())
+
+    def refuse(self, *given):
+        raise AssertionError("a step was taken again")
+
+    monkeypatch.setattr("torch.optim.AdamW.step", refuse)
+    again = merge(capsys, inputs, out, "adamerging_layer", *options).state_dict()
+    assert all(again[key].equal(value) for key, value in first.items())
+
+
 def test_the_images_of_a_benchmark_are_those_of_the_command_line():
     ours = suite_calibration("mini", "mini-small", ["digits"], 5)
     assert ours.inputs["digits"].dtype == torch.float32

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import statistics
 
 import numpy as np
 import open_clip
@@ -13,10 +14,12 @@ from hypothesis import strategies as st
 import mergebook as mb
 from mergebook.calibration import Calibration
 from mergebook.errors import MethodError, ParameterError
-from mergebook.interventions import fitting, forms, intervmerge, starts, surgery
+from mergebook.interventions import fitting, forms, imitation, intervmerge, starts, surgery
+from mergebook.interventions.correct import correct
 from mergebook.interventions.forms import Edit
+from mergebook.interventions.imitation import Imitation
 from mergebook.merged import IntervenedModel
-from mergebook.merged.intervened import FORMS, Editor, Site
+from mergebook.merged.intervened import FORMS, READING, Editor, Site
 from mergebook.registry import Learning
 from mergebook.towers import clip
 from mergebook.towers.tower import Tower
@@ -41,18 +44,26 @@ def plain(weights, calibration) -> dict[str, torch.Tensor]:
 # ------------------------------------------------------------------ formulas
 
 
-def by_hand(form: str, h: np.ndarray, n: dict[str, np.ndarray]) -> np.ndarray:
+def gelu(x: np.ndarray) -> np.ndarray:
+    return x * np.vectorize(statistics.NormalDist().cdf)(x)
+
+
+ACTIVATIONS = {"linear": lambda x: x, "relu": lambda x: np.maximum(x, 0), "gelu": gelu}
+
+
+def by_hand(form: str, h: np.ndarray, n: dict[str, np.ndarray], activation: str) -> np.ndarray:
     """One representation [m], from the definition."""
+    act = ACTIVATIONS[activation]
     if form == "surgery":
         return h - n["up"] @ np.maximum(n["down"] @ h, 0)
     if form == "noreft":
-        return h + n["w2"].T @ (n["w1"] @ h + n["b1"] - n["w2"] @ h - n.get("b2", 0))
+        return h + n["w2"].T @ (act(n["w1"] @ h + n["b1"]) - n["w2"] @ h - n.get("b2", 0))
     if form == "nodireft":
-        return h + n["w2"].T @ (n["w1"] @ h + n["b1"])
+        return h + n["w2"].T @ act(n["w1"] @ h + n["b1"])
     if form == "loreft":
-        return h + n["r"] @ (n["w"] @ h + n["b"] - n["r"].T @ h)
+        return h + n["r"] @ (act(n["w"] @ h + n["b"]) - n["r"].T @ h)
     if form == "direft":
-        return h + n["r"] @ (n["w"] @ h + n["b"])
+        return h + n["r"] @ act(n["w"] @ h + n["b"])
     if form == "consreft":
         return h + n["r"] @ (n["b"] - n["r"].T @ h)
     return h + n["r"] @ n["b"]
@@ -86,14 +97,20 @@ def test_an_edit_is_the_formula_on_its_tokens_and_coordinates(form, data):
         for key, shape in SHAPES[form].items()
         if key != "b2" or data.draw(st.booleans())
     }
-    tokens = data.draw(st.sampled_from(("class", "all")))
-    flat = data.draw(st.booleans())  # features have no axis of tokens
+    tokens = data.draw(st.sampled_from(("class", "patches", "all", *range(length))))
+    activation = data.draw(
+        st.sampled_from(("linear", "relu", "gelu") if form in READING else ("linear",))
+    )
+    flat = tokens in ("class", "all") and data.draw(
+        st.booleans()
+    )  # features have no axis of tokens
     x = rng.normal(size=(images, width) if flat else (images, length, width))
     wanted = x.copy()
     for place in np.ndindex(x.shape[:-1]):
-        if tokens == "all" or flat or place[1] == 0:
-            wanted[place][start:stop] = by_hand(form, x[place][start:stop], numbers)
-    site = Site("features", form, tokens, start, stop)
+        chosen = {"class": [0], "patches": range(1, length), "all": range(length)}
+        if flat or place[1] in chosen.get(tokens, [tokens]):
+            wanted[place][start:stop] = by_hand(form, x[place][start:stop], numbers, activation)
+    site = Site("features", form, tokens, start, stop, activation)
     given_ = torch.from_numpy(x.copy())
     single = {key: torch.from_numpy(value) for key, value in numbers.items()}
     got = site.edit(given_, single)
@@ -163,8 +180,10 @@ class Architecture:
 
     def __init__(self, backbone: str):
         config = open_clip.get_model_config(backbone)
-        self.num_blocks = config["vision_cfg"]["layers"]
-        self.width = config["vision_cfg"]["width"]
+        vision = config["vision_cfg"]
+        self.num_blocks = vision["layers"]
+        self.width = vision["width"]
+        self.num_tokens = 1 + (vision["image_size"] // vision["patch_size"]) ** 2
         self.features = config["embed_dim"]
 
 
@@ -234,6 +253,44 @@ def test_slices_of_the_mini_forms():
     assert {span[0] for span in multi} == {"blocks.11.attention"}
 
 
+@given(st.integers(1, 30), st.integers(1, 40), st.integers(0, 29), st.integers(1, 40))
+def test_which_blocks_are_edited(depth, blocks, skip, every):
+    edit = Edit(blocks=blocks, skip=skip, every=every)
+    if skip >= depth:
+        with pytest.raises(ParameterError, match=f"skip={skip} leaves none of {depth} blocks"):
+            forms.edited_blocks(depth, edit)
+        return
+    from_the_last = [*range(depth)][::-1][skip:][:blocks]
+    wanted = [b for place, b in enumerate(from_the_last) if place % every == 0]
+    assert forms.edited_blocks(depth, edit) == sorted(wanted)
+
+
+def test_every_patch_has_numbers_of_its_own():
+    tower = Architecture("ViT-B-32")
+    sites = forms.intervention_sites(tower, "noreft", Edit(tokens="each patch"))
+    assert len(sites) == 12 * 49
+    assert [site.tokens for site in sites[:49]] == [*range(1, 50)]
+
+
+@given(st.integers(0, 1000), st.integers(1, 768))
+def test_random_slices(seed, part):
+    tower = Architecture("ViT-B-32")
+    edit = Edit(slices="random", part=part)
+    sites, again = (forms.intervention_sites(tower, "lobireft", edit, seed) for _ in range(2))
+    assert sites == again
+    assert all(site.start >= 0 and site.stop - site.start == part for site in sites)
+    assert max(site.stop for site in sites) <= 768
+    assert part > 700 or len({site.start for site in sites}) > 1
+
+
+def test_a_form_on_other_slices_is_the_mini_form():
+    tower = Architecture("ViT-B-32")
+    for mini, (form, kind) in forms.MINI.items():
+        same = forms.intervention_sites(tower, form, Edit(slices=kind))
+        assert same == forms.intervention_sites(tower, mini)
+        assert {site.form for site in same} == {form}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_storage_counts_the_numbers_of_all_tasks(name, experts, calibration):
     merged = mb.merge(name, experts, calibration, steps=0)
@@ -267,6 +324,19 @@ def test_surgery_starts_as_the_merged_model(name, merge, experts, calibration):
     assert all(torch.equal(expected[t], own) for t, own in features(merged, calibration).items())
 
 
+@pytest.mark.parametrize("form", [form for form in REFT if form != "consreft"])
+@pytest.mark.parametrize("biases", ("two", "one"))
+def test_interventions_can_start_as_the_merged_model(form, biases, experts, calibration):
+    options = {"form": form, "biases": biases, "rank": 3}
+    merged = mb.merge("intervmerge", experts, calibration, steps=0, init="identity", **options)
+    expected = plain(merged.state_dict(), calibration)
+    for task, own in features(merged, calibration).items():
+        torch.testing.assert_close(own, expected[task], rtol=1e-3, atol=1e-4)
+    moved = mb.merge("intervmerge", experts, calibration, steps=1, init="identity", **options)
+    for task, own in features(moved, calibration).items():
+        assert not torch.allclose(own, expected[task], rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("form", (*REFT, *MINI))
 def test_interventions_start_near_the_merged_model_at_most(form, experts, calibration):
     merged = mb.merge("intervmerge", experts, calibration, steps=0, form=form)
@@ -279,12 +349,10 @@ def test_interventions_start_near_the_merged_model_at_most(form, experts, calibr
 def test_every_task_starts_and_learns_as_it_would_alone(experts, calibration):
     together = mb.merge("intervmerge", experts, calibration, steps=3, merge="averaging")
     merged = mb.merge("averaging", experts)
-    alone = experts.select(("two",))
+    alone = Imitation(experts.select(("two",)), calibration.select(("two",)), merged)
     sites = together.sites
     free = starts.start(sites, 1, 1, forms.draw_intervention(), 0)
-    single = fitting.fit(
-        merged, alone, calibration.select(("two",)), sites, free, Learning(steps=3, lr=3e-2)
-    )
+    single = fitting.fit(alone, sites, free, Learning(steps=3, lr=3e-2))
     for ours, theirs in zip(together.numbers, single.numbers, strict=True):
         for key, value in theirs.items():
             torch.testing.assert_close(ours[key][1], value[0], rtol=1e-3, atol=1e-4)
@@ -351,7 +419,9 @@ def test_the_teacher_matters_for_ties_alone(experts, calibration):
     assert torch.equal(own, trimmed)
 
 
-@pytest.mark.parametrize("merge", ("averaging", "task_arithmetic", "ties", "adamerging_layer"))
+@pytest.mark.parametrize(
+    "merge", ("averaging", "task_arithmetic", "ties", "adamerging_task", "adamerging_layer")
+)
 def test_coefficients_start_as_those_of_the_merge(merge, experts, calibration):
     params, calibration = {"merge": merge, "scale": 0.25, "steps": 0}, calibration.first(1)
     fixed, learned = (
@@ -382,6 +452,92 @@ def test_learned_coefficients_stay_within_their_limits(base, states, calibration
 def test_coefficients_of_cart_cannot_be_learned(experts, calibration):
     with pytest.raises(ParameterError, match="not defined for merge='cart'"):
         mb.merge("intervmerge", experts, calibration, merge="cart", coefficients="learned")
+
+
+# ------------------------------------------------------------------ what corrections share
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_correction_of_a_model_is_that_of_its_merge(name, experts, calibration):
+    merged = mb.merge("cart", experts, scale=1.5)
+    imitation = Imitation(experts, calibration, merged)
+    for steps in (1, 2):  # the second with what the first has kept
+        own = correct(imitation, name, steps=steps)
+        if name != "intervmerge_mini":
+            correct(imitation, name, steps=steps, **({"skip": 2} if name == "intervmerge" else {}))
+        wanted = mb.merge(name, experts, calibration, merge="cart", scale=1.5, steps=steps)
+        for ours, theirs in zip(own.numbers, wanted.numbers, strict=True):
+            assert all(torch.equal(ours[key], value) for key, value in theirs.items())
+
+
+@pytest.mark.parametrize("skip", (0, 2, 5))
+def test_blocks_before_the_first_edit_run_once(skip, experts, calibration, monkeypatch):
+    """Which changes nothing but the time: as with all blocks in each step."""
+    counted = []
+    block = Tower.block
+    monkeypatch.setattr(Tower, "block", lambda *given: counted.append(given[2]) or block(*given))
+    options = {"steps": 6, "skip": skip, "blocks": 1, "lr": 1e-2}
+    quick = mb.merge("intervmerge", experts, calibration, **options)
+    once = {number: counted.count(number) for number in range(6)}
+    monkeypatch.setattr(imitation, "LARGEST", 0)
+    counted.clear()
+    slow = mb.merge("intervmerge", experts, calibration, **options)
+    for ours, theirs in zip(quick.numbers, slow.numbers, strict=True):
+        for key, value in theirs.items():
+            torch.testing.assert_close(ours[key], value, rtol=1e-3, atol=1e-5)
+    for number in range(6):
+        runs = counted.count(number)
+        assert once[number] == (runs if number >= 5 - skip else runs - 6 + 3)
+
+
+def test_teachers_are_asked_once(experts, calibration, monkeypatch):
+    asked = []
+    outputs = imitation.outputs
+    monkeypatch.setattr(
+        imitation, "outputs", lambda *given: asked.append(given[3]) or outputs(*given)
+    )
+    merge = mb.get_method("surgery_v2").on(experts, calibration)
+    for rank in (1, 2):
+        merge(rank=rank, steps=1)
+    assert len(asked) == len(experts.tasks)
+
+
+def test_labels_in_place_of_teachers(experts, calibration):
+    start = Imitation(experts, calibration, mb.merge("averaging", experts), labelled=True)
+
+    def missed(steps):
+        own = features(correct(start, "surgery", steps=steps, lr=3e-2), calibration)
+        return sum(
+            float(
+                torch.nn.functional.cross_entropy(
+                    calibration.logits(own[task], task), calibration.labels[task]
+                )
+            )
+            for task in experts.tasks
+        )
+
+    assert missed(20) < 0.5 * missed(0)
+
+
+def test_learning_can_be_watched(experts, calibration):
+    seen = {}
+
+    def watch(step, model):
+        seen[step] = model().numbers[0]["up"]
+
+    start = Imitation(experts, calibration, mb.merge("averaging", experts), watch=watch)
+    last = correct(start, "surgery", steps=3)
+    assert sorted(seen) == [0, 1, 2]
+    assert torch.equal(seen[2], last.numbers[0]["up"])
+    for step in (0, 1):
+        shorter = mb.merge("surgery", experts, calibration, merge="averaging", steps=step + 1)
+        assert torch.equal(seen[step], shorter.numbers[0]["up"])
+
+
+def test_only_interventions_correct(experts, calibration):
+    start = Imitation(experts, calibration, mb.merge("averaging", experts))
+    with pytest.raises(MethodError, match="intervention 'ties'"):
+        correct(start, "ties")
 
 
 # ------------------------------------------------------------------ odd and bad input

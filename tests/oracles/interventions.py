@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import warnings
+
 import torch
 
 from mergebook.towers import clip
@@ -32,19 +35,48 @@ def batch_orders(count, size, seed):
 
 
 class Edited:
-    """A tower whose attentions, blocks and features pass through functions."""
+    """A tower whose layer norms, attentions, MLPs, blocks and features pass through functions."""
 
     def __init__(self, weights, edits):
         self.net, self.edits, self.blocks = module(weights), edits, {}
         assert self.net.transformer.batch_first
         for b, block in enumerate(self.net.transformer.resblocks):
-            block.attn.register_forward_hook(self._attention(b))
+            name = f"blocks.{b}"
+            block.ln_1.register_forward_hook(self._output(f"{name}.ln_1"))
+            block.attn.register_forward_hook(self._attention(f"{name}.attention"))
+            # open_clip adds the attention's output and hands the sum to ln_2 and to the MLP's sum.
+            block.ls_1.register_forward_hook(self._stream(f"{name}.residual", block))
+            block.ln_2.register_forward_hook(self._output(f"{name}.ln_2"))
+            block.mlp.register_forward_hook(self._output(f"{name}.mlp"))
+            block.register_forward_pre_hook(self._keep(block))
             block.register_forward_hook(self._block(b))
 
-    def _attention(self, b):
+    def _output(self, place):
         def hook(net, args, output):
-            edit = self.edits.get(f"blocks.{b}.attention")
+            edit = self.edits.get(place)
+            return edit(output) if edit else None
+
+        return hook
+
+    def _attention(self, place):
+        def hook(net, args, output):
+            edit = self.edits.get(place)
             return (edit(output[0]), *output[1:]) if edit else None
+
+        return hook
+
+    def _keep(self, block):
+        def hook(net, args):
+            block.entered = args[0]
+
+        return hook
+
+    def _stream(self, place, block):
+        """The sum is edited by editing what is added to it."""
+
+        def hook(net, args, output):
+            edit = self.edits.get(place)
+            return edit(block.entered + output) - block.entered if edit else None
 
         return hook
 
@@ -63,12 +95,16 @@ class Edited:
         return edit(features) if edit else features
 
 
-def learn(weights, expert, images, edits, leaves, *, blocks, steps, lr, batch_size, seed):
+def learn(
+    weights, expert, images, edits, leaves, *, blocks, steps, lr, batch_size, seed, updates=1
+):
     """Learn one task's numbers in place; returns the features of all images."""
     student, teacher = Edited(weights, edits), Edited(expert, {})
     for leaf in leaves:
         leaf.requires_grad_()
-    optimizer = torch.optim.Adam(leaves, lr)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # each number is handed over several times, as released
+        optimizer = torch.optim.Adam(leaves * updates, lr, foreach=False)
     order = batch_orders(len(images), batch_size, seed)
     for _ in range(steps):
         index = next(order)
@@ -134,27 +170,48 @@ def gram_schmidt(a):
     return torch.stack(columns, 1)
 
 
-def change(form, numbers):
+def gelu(x):
+    return x * (1 + torch.erf(x / math.sqrt(2))) / 2
+
+
+ACTIVATIONS = {"linear": lambda x: x, "relu": lambda x: x.clamp(min=0), "gelu": gelu}
+
+
+def change(form, numbers, activation):
     """The function that is added to h [N, L, m], and the tensors that are learned."""
+    act = ACTIVATIONS[activation]
 
     def add(h):
         if form == "noreft":
             w1, b1, w2, *b2 = numbers
-            return (h @ w1.T + b1 - h @ w2.T - (b2[0] if b2 else 0)) @ w2
+            return (act(h @ w1.T + b1) - h @ w2.T - (b2[0] if b2 else 0)) @ w2
         if form == "nodireft":
             w1, b1, w2 = numbers
-            return (h @ w1.T + b1) @ w2
+            return act(h @ w1.T + b1) @ w2
         r = gram_schmidt(numbers[0])
         if form == "loreft":
-            return (h @ numbers[1].T + numbers[2] - h @ r) @ r.T
+            return (act(h @ numbers[1].T + numbers[2]) - h @ r) @ r.T
         if form == "direft":
-            return (h @ numbers[1].T + numbers[2]) @ r.T
+            return act(h @ numbers[1].T + numbers[2]) @ r.T
         if form == "consreft":
             return (numbers[1] - h @ r) @ r.T
         assert form == "lobireft"
         return (r @ numbers[1]).expand(h.shape)
 
     return add
+
+
+def stilled(form, numbers):
+    """The numbers of an edit that changes nothing yet."""
+    if form == "noreft":
+        w2 = numbers[2]
+        b1 = numbers[3].clone() if len(numbers) == 4 else torch.zeros_like(numbers[1])
+        return [w2.clone(), b1, *numbers[2:]]
+    if form == "nodireft":
+        return [torch.zeros_like(numbers[0]), torch.zeros_like(numbers[1]), numbers[2]]
+    if form == "loreft":
+        return [numbers[0], numbers[0].T.clone(), torch.zeros_like(numbers[2])]
+    return [numbers[0], *map(torch.zeros_like, numbers[1:])]
 
 
 def drawn(form, m, rank, biases, generator):
@@ -169,51 +226,71 @@ def drawn(form, m, rank, biases, generator):
     return [r, torch.rand(rank, generator=generator)]
 
 
-def spans(form, width, depth, block, part):
-    part = part or width // depth
-    if form == "mini_multi":
-        quarter = part // 4
-        starts = [0, int(184 / 768 * width), int(568 / 768 * width), width - quarter]
-        return [(s, s + quarter) for s in starts]
-    if form in ("mini", "mini_efficient"):
-        return [(0, part)]
-    return [(block * part, block * part + part)] if form == "mini_best_efficient" else [(0, width)]
-
-
 KIND = {
-    "mini": "noreft", "mini_multi": "noreft",
-    "mini_efficient": "lobireft", "mini_best_efficient": "lobireft",
+    "mini": ("noreft", "fixed"), "mini_multi": ("noreft", "multi"),
+    "mini_efficient": ("lobireft", "fixed"), "mini_best_efficient": ("lobireft", "shifted"),
 }  # fmt: skip
 
 
-def token_edit(pieces, count):
+def spans(kind, width, depth, block, part, generator):
+    part = part or width // depth
+    if kind == "multi":
+        quarter = part // 4
+        starts = [0, int(184 / 768 * width), int(568 / 768 * width), width - quarter]
+        return [(s, s + quarter) for s in starts]
+    if kind == "random":
+        start = torch.randint(width - part + 1, (), generator=generator).item()
+        return [(start, start + part)]
+    if kind == "fixed":
+        return [(0, part)]
+    return [(block * part, block * part + part)] if kind == "shifted" else [(0, width)]
+
+
+def token_edit(pieces):
+    """Pieces are the tokens, the coordinates, and what is added there."""
+
     def edit(x):
-        out = x.clone()
-        for (start, stop), add in pieces:
-            out[:, :count, start:stop] = out[:, :count, start:stop] + add(x[:, :count, start:stop])
-        return out
+        for tokens, (start, stop), add in pieces:
+            out = x.clone()
+            out[:, tokens, start:stop] = x[:, tokens, start:stop] + add(x[:, tokens, start:stop])
+            x = out
+        return x
 
     return edit
 
 
-def built(width, depth, *, form, rank, biases, part, blocks, seed, place, tokens):
+def built(
+    width, depth, length, *, form, rank, biases, part, blocks, seed, place="attention",
+    tokens="class", skip=0, every=1, slices="of the form", activation="linear", init="random",
+):  # fmt: skip
     """Edits of one task, and the tensors that are learned."""
-    kind = KIND.get(form, form)
+    kind, own = KIND.get(form, (form, "whole"))
     generator = torch.Generator().manual_seed(seed)
+    places = torch.Generator().manual_seed(seed)
     edits, leaves = {}, []
-    for b in range(max(0, depth - blocks), depth):
+    groups = [slice(p, p + 1) for p in range(1, length)]
+    if tokens != "each patch":
+        groups = [{"class": slice(0, 1), "patches": slice(1, None), "all": slice(None)}[tokens]]
+    chosen = [b for b in range(depth - skip) if (depth - skip - 1 - b) % every == 0]
+    for b in chosen:
+        if b < depth - skip - blocks:
+            continue
         pieces = []
-        for span in spans(form, width, depth, b, part):
-            numbers = drawn(kind, span[1] - span[0], rank, biases, generator)
-            leaves += numbers
-            pieces.append((span, change(kind, numbers)))
-        where = f"blocks.{b}.attention" if place == "attention" else f"blocks.{b}"
-        edits[where] = token_edit(pieces, 1 if tokens == "class" else None)
+        wanted = own if slices == "of the form" else slices
+        for span in spans(wanted, width, depth, b, part, places):
+            for group in groups:
+                numbers = drawn(kind, span[1] - span[0], rank, biases, generator)
+                numbers = stilled(kind, numbers) if init == "identity" else numbers
+                leaves += numbers
+                pieces.append((group, span, change(kind, numbers, activation)))
+        where = f"blocks.{b}" if place == "block" else f"blocks.{b}.{place}"
+        edits[where] = token_edit(pieces)
     return edits, leaves
 
 
 def learn_with_coefficients(
-    base, experts, calibration, edits, leaves, first, share, *, steps, lr, batch_size, seed
+    base, experts, calibration, edits, leaves, first, share, *, steps, lr, batch_size, seed,
+    updates,
 ):  # fmt: skip
     """All tasks at once, with the coefficients of task arithmetic, one per task and tensor."""
     moves = {
@@ -240,6 +317,7 @@ def learn_with_coefficients(
     every = [leaf.requires_grad_() for own in leaves.values() for leaf in own]
     optimizer = torch.optim.Adam([*every, *moves.values()], lr)
     orders = {t: batch_orders(len(x), batch_size, seed) for t, x in calibration.inputs.items()}
+    assert updates == 1
     for _ in range(steps):
         optimizer.zero_grad()
         for task, images in calibration.inputs.items():
@@ -253,15 +331,14 @@ def learn_with_coefficients(
 
 
 def intervened(
-    base, experts, calibration, *, merge, scale, form, rank, biases, part, blocks, seed, lr,
-    place="attention", tokens="class", teacher="expert", coefficients="fixed",
-    coefficient_lr=0.0, **training,
+    base, experts, calibration, *, merge, scale, seed, lr, steps, batch_size, teacher="expert",
+    coefficients="fixed", coefficient_lr=0.0, updates=1, **shape,
 ):  # fmt: skip
+    training = {"steps": steps, "batch_size": batch_size, "updates": updates}
     weights = statically_merged(base, experts, merge, scale)
-    size = weights["proj"].shape[0], len(module(weights).transformer.resblocks)
-    shape = {"form": form, "rank": rank, "biases": biases, "part": part, "blocks": blocks}
-    shape |= {"place": place, "tokens": tokens, "seed": seed}
-    made = {task: built(*size, **shape) for task in experts}
+    length, width = weights["positional_embedding"].shape
+    depth = len(module(weights).transformer.resblocks)
+    made = {task: built(width, depth, length, seed=seed, **shape) for task in experts}
     if coefficients == "learned":
         edits = {task: edit for task, (edit, _) in made.items()}
         leaves = {task: own for task, (_, own) in made.items()}
@@ -290,6 +367,25 @@ def intervened(
     {"form": "mini", "rank": 2},
     {"form": "mini_multi", "part": 16},
     {"place": "block", "tokens": "all", "blocks": 3},
+    {"place": "ln_1", "skip": 1, "every": 2, "activation": "relu"},
+    {
+        "place": "residual",
+        "tokens": "patches",
+        "blocks": 4,
+        "skip": 1,
+        "form": "nodireft",
+        "activation": "gelu",
+    },
+    {"place": "ln_2", "form": "loreft", "slices": "shifted", "activation": "relu", "rank": 2},
+    {"place": "mlp", "form": "direft", "slices": "random", "seed": 4, "activation": "gelu"},
+    {"place": "residual", "tokens": "each patch", "blocks": 1, "skip": 3, "form": "lobireft"},
+    {"init": "identity", "rank": 2},
+    {"init": "identity", "biases": "one", "slices": "multi", "part": 16},
+    {"init": "identity", "form": "loreft", "updates": 3},
+    {"init": "identity", "form": "direft"},
+    {"init": "identity", "form": "nodireft", "slices": "fixed"},
+    {"init": "identity", "form": "lobireft"},
+    {"updates": 3},
     {"coefficients": "learned"},
     {"coefficients": "learned", "merge": "averaging", "coefficient_lr": 0.05, "batch_size": 4},
     tolerance=1e-4,

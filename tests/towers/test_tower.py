@@ -7,6 +7,7 @@ from mergebook.towers import clip
 from mergebook.towers.tower import Tower
 
 BACKBONES = ("mini-small", "ViT-B-32")
+ENDS = (".ln_1", ".attention", ".residual", ".ln_2", ".mlp", "")  # of the places in a block
 
 
 @pytest.fixture(scope="module", params=BACKBONES)
@@ -49,15 +50,54 @@ def test_every_matrix_is_one_linear_map_and_every_place_is_offered():
         shape = tuple(state[key].shape)
         assert weight == (shape[::-1] if key == "proj" else shape)
         assert x[0] == 3 and x[-1] == weight[1]
-    parts = [f"blocks.{b}{part}" for b in range(6) for part in (".attention", ".mlp", "")]
+    parts = [f"blocks.{b}{end}" for b in range(6) for end in ENDS]
     assert places == [*parts, "features"]
+
+
+def test_places_have_what_open_clip_computes_there(visual):
+    name, module = visual
+    x, number = images(module), 3
+    block, seen, expected = module.transformer.resblocks[number], {}, {}
+
+    def keep(end, value):
+        expected[f"blocks.{number}{end}"] = value[0] if isinstance(value, tuple) else value
+
+    hooks = [
+        part.register_forward_hook(lambda _, given, got, end=end: keep(end, got))
+        for end, part in ((".ln_1", block.ln_1), (".attention", block.attn), ("", block))
+    ] + [
+        block.ln_2.register_forward_hook(lambda _, given, got: keep(".residual", given[0])),
+        block.ln_2.register_forward_hook(lambda _, given, got: keep(".ln_2", got)),
+        block.mlp.register_forward_hook(lambda _, given, got: keep(".mlp", got)),
+    ]
+    tower = Tower(name, edit=lambda place, y: seen.setdefault(place, y))
+    with torch.inference_mode():
+        module(x)
+        tower(module.state_dict(), x)
+    for hook in hooks:
+        hook.remove()
+    assert set(expected) == {f"blocks.{number}{end}" for end in ENDS}
+    for place, value in expected.items():
+        torch.testing.assert_close(seen[place], value, rtol=1e-3, atol=1e-4)
+
+
+def test_the_rest_of_a_tower_starts_at_any_block():
+    module = clip.visual_template("mini-small")
+    state, x = module.state_dict(), images(module)
+    entered = {}
+    tower = Tower("mini-small", edit=lambda place, y: entered.setdefault(place, y))
+    wanted = tower(state, x)
+    assert tower.num_tokens == 17
+    assert torch.equal(tower.rest(state, tower.embed(state, x)), wanted)
+    for block in range(1, 7):
+        assert torch.equal(tower.rest(state, entered[f"blocks.{block - 1}"], block), wanted)
 
 
 def test_an_edit_reaches_the_features():
     module = clip.visual_template("mini-small")
     state, x = module.state_dict(), images(module)
     plain = Tower("mini-small")
-    for place in ("blocks.2.attention", "blocks.2.mlp", "blocks.2", "features"):
+    for place in (*(f"blocks.2{end}" for end in ENDS), "features"):
         negated = plain.with_hooks(edit=lambda p, y, place=place: -y if p == place else y)
         change = negated(state, x) - plain(state, x)
         assert change.norm() > 0.1 * plain(state, x).norm(), place

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,12 @@ def add(commands: argparse._SubParsersAction) -> None:
         metavar="N",
         help="images per task of that suite (default: 256)",
     )
+    option(
+        "--resume",
+        type=Path,
+        metavar="FOLDER",
+        help="where the state of a method that learns is kept, and what it goes on from",
+    )
     command.set_defaults(command=_merge)
 
 
@@ -81,6 +88,7 @@ def _merge(options: argparse.Namespace) -> str:
 
     import mergebook as mb
     from mergebook.cli.files import give_memory_back, merge_files, suite_calibration
+    from mergebook.learning import resumable
     from mergebook.weights import Checkpoint
 
     method = mb.get_method(options.method)
@@ -95,21 +103,22 @@ def _merge(options: argparse.Namespace) -> str:
         if backbone is None:
             raise ParameterError("--suite needs --backbone: the base does not name it")
         calibration = suite_calibration(options.suite, backbone, tuple(experts), options.images)
-    merged = merge_files(
-        method.name,
-        options.base,
-        experts,
-        options.out,
-        params,
-        entries=options.entries,
-        frozen_extra=options.frozen_extra,
-        backbone=options.backbone,
-        dtype=options.dtype,
-        from_base=options.from_base,
-        calibration=calibration,
-        overwrite=options.force,
-        progress=partial(tqdm, desc=method.name, unit="tensor", leave=False, disable=None),
-    )
+    with resumable(options.resume) if options.resume else nullcontext():
+        merged = merge_files(
+            method.name,
+            options.base,
+            experts,
+            options.out,
+            params,
+            entries=options.entries,
+            frozen_extra=options.frozen_extra,
+            backbone=options.backbone,
+            dtype=options.dtype,
+            from_base=options.from_base,
+            calibration=calibration,
+            overwrite=options.force,
+            progress=partial(tqdm, desc=method.name, unit="tensor", leave=False, disable=None),
+        )
     lines = [
         f"{options.out}: {method.title} of {', '.join(merged.tasks)}",
         f"storage: {merged.storage().formula()}",

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mergebook.calibration import Calibration
-from mergebook.learning import minimise
+from mergebook.learning import image_batches, minimise
 from mergebook.merged.switched import SwitchedModel, code_vectors
 from mergebook.registry import Learning, Range, model_method
 from mergebook.registry.types import Bits
@@ -143,10 +143,10 @@ def learn_switches(
     thresholds = torch.stack([gate.start(drop) for gate in gates.values()]).requires_grad_()
     scales = torch.ones_like(thresholds).requires_grad_()
     total = sum(gate.delta.numel() for gate in gates.values())
-    batches = calibration.batches(task, learning.batch_size, learning.seed)
+    batches = image_batches(calibration, learning)[task]
 
     def loss(step: int) -> Tensor:
-        rows = next(batches)
+        rows = batches[step]
         weights, open_gates = dict(base), inputs.new_zeros(())
         for (key, gate), threshold, scale in zip(gates.items(), thresholds, scales, strict=True):
             vector, soft = gate(threshold, scale)
@@ -156,7 +156,7 @@ def learn_switches(
         distance = F.kl_div(found, target[rows], reduction="batchmean", log_target=True)
         return distance + sparsity * open_gates / total
 
-    minimise([thresholds, scales], loss, learning, what=f"switches of {task!r}")
+    minimise([thresholds, scales], loss, learning, by_step=True, what=f"switches of {task!r}")
     learned = zip(thresholds.detach(), scales.detach(), strict=True)
     return dict(zip(gates, learned, strict=True))
 

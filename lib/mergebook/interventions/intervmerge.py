@@ -6,16 +6,15 @@ from typing import Annotated, Literal
 
 from torch import Tensor
 
-from mergebook.calibration import Calibration
 from mergebook.interventions.fitting import fit
 from mergebook.interventions.forms import Edit, Edited, Form, draw_intervention, intervention_sites
+from mergebook.interventions.imitation import Imitation
 from mergebook.interventions.merges import (
     SMALL_SCALES,
     TIES,
     Learned,
     MergeScale,
     learnable,
-    shared_merge,
 )
 from mergebook.interventions.starts import start
 from mergebook.merged import IntervenedModel
@@ -41,26 +40,18 @@ def trimmed_experts(experts: Experts) -> Weights:
 
 
 def intervene(
-    experts: Experts,
-    calibration: Calibration,
+    imitation: Imitation,
     learning: Learning,
     *,
-    merge: str,
-    scale: float,
     form: Form,
     edit: Edit,
-    teachers: Weights | None = None,
     learned: Learned | None = None,
 ) -> IntervenedModel:
-    """Learn the edits of a merge; see :data:`intervmerge`, and :func:`fit` for the last two."""
-    sites = intervention_sites(calibration.tower, form, edit)
-    draw = draw_intervention(edit.biases)
-    numbers = start(sites, edit.rank, len(experts.tasks), draw, learning.seed)
-    # Where coefficients learn along, the merge gives only what no expert changed.
-    merged = shared_merge(experts, calibration, "averaging" if learned else merge, scale)
-    return fit(
-        merged, experts, calibration, sites, numbers, learning, teachers=teachers, learned=learned
-    )
+    """Learn the edits of a merge; see :data:`intervmerge`, and :func:`fit` for the last."""
+    sites = intervention_sites(imitation.tower, form, edit, learning.seed)
+    draw = draw_intervention(edit.biases, edit.init or "random")
+    numbers = start(sites, edit.rank, len(imitation.tasks), draw, learning.seed)
+    return fit(imitation, sites, numbers, learning, learned=learned)
 
 
 @model_method(
@@ -69,20 +60,28 @@ def intervene(
     paper="osial2024intervmerge",
     family="intervention",
     needs=("images",),
+    prepare=Imitation.of,
     grid={"scale": SMALL_SCALES},
 )
 def intervmerge(
-    experts: Experts,
-    calibration: Calibration,
+    imitation: Imitation,
     *,
     merge: Edited = "task_arithmetic",
     scale: MergeScale = 0.3,
     form: Form = "noreft",
-    edit: Edit = Edit(place="attention", tokens="class"),
+    edit: Edit = Edit(
+        place="attention",
+        tokens="class",
+        skip=0,
+        every=1,
+        slices="of the form",
+        activation="linear",
+        init="random",
+    ),
     teacher: Literal["expert", "trimmed"] = "expert",
     coefficients: Literal["fixed", "learned"] = "fixed",
     coefficient_lr: Annotated[float, Range(0)] = 1e-2,
-    learning: Training = Learning(steps=60, lr=3e-2),
+    learning: Training = Learning(steps=60, lr=3e-2, updates=1),
 ) -> IntervenedModel:
     r"""Edit the class token after the attention of every block, by a few numbers per task.
 
@@ -143,12 +142,14 @@ def intervmerge(
     left out. The paper learns on the unlabelled test images; here it is whatever the calibration
     holds.
     """
-    teachers = trimmed_experts(experts) if teacher == "trimmed" and merge == "ties" else None
+    experts, calibration = imitation.experts, imitation.calibration
+    if teacher == "trimmed" and merge == "ties":
+        imitation = Imitation(
+            experts, calibration, imitation.merged, trimmed_experts(experts),
+            imitation.labelled, imitation.watch,
+        )  # fmt: skip
     learned = None
     if coefficients == "learned":
         share = coefficient_lr / learning.lr if learning.lr else 0.0
         learned = learnable(experts, calibration, merge, scale, share)
-    return intervene(
-        experts, calibration, learning, merge=merge, scale=scale, form=form, edit=edit,
-        teachers=teachers, learned=learned,
-    )  # fmt: skip
+    return intervene(imitation, learning, form=form, edit=edit, learned=learned)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from mergebook.calibration import Calibration
 from mergebook.interventions.forms import Edit, Edited, Mini
+from mergebook.interventions.imitation import Imitation
 from mergebook.interventions.intervmerge import Training, intervene
 from mergebook.interventions.merges import SMALL_SCALES, MergeScale
 from mergebook.merged import IntervenedModel
 from mergebook.registry import Learning, model_method
-from mergebook.weights import Experts
 
 
 @model_method(
@@ -17,11 +16,11 @@ from mergebook.weights import Experts
     paper="osial2024intervmerge",
     family="intervention",
     needs=("images",),
+    prepare=Imitation.of,
     grid={"scale": SMALL_SCALES},
 )
 def intervmerge_mini(
-    experts: Experts,
-    calibration: Calibration,
+    imitation: Imitation,
     *,
     merge: Edited = "task_arithmetic",
     scale: MergeScale = 0.3,
@@ -56,4 +55,4 @@ def intervmerge_mini(
     What is said of IntervMerge holds here as well. Which of the mini forms the paper's tables
     report is our reading of the released code, which calls the shifted constant one its best.
     """
-    return intervene(experts, calibration, learning, merge=merge, scale=scale, form=form, edit=edit)
+    return intervene(imitation, learning, form=form, edit=edit)

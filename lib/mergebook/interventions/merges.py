@@ -16,7 +16,9 @@ from mergebook.methods.adamerging_pp import trimmed
 from mergebook.registry import Learning, Range, get_method
 from mergebook.weights import Experts
 
-Merge = Literal["averaging", "task_arithmetic", "ties", "adamerging_layer", "cart"]
+Merge = Literal[
+    "averaging", "task_arithmetic", "ties", "adamerging_task", "adamerging_layer", "cart"
+]
 MergeScale = Annotated[float, Range(0, 3), "Scale of the merge, where it has one."]
 SMALL_SCALES = (0.1, 0.2, 0.3)  # that a search tries: the papers' 0.3, and less for many tasks
 TIES = {"density": 0.2, "keep": "k+1"}  # its defaults
@@ -47,7 +49,7 @@ class Learned:
         Merged weights as a function of the coefficients.
     first : Tensor, shape [K, T]
         The coefficients at the start.
-    step : Tensor, shape [K, T]
+    step : Tensor, shape [K, T] or [1, T]
         What is learned, from zero: the coefficients move by `share` times as much.
     share : float
         Learning rate of the coefficients over that of the interventions.
@@ -66,7 +68,7 @@ class Learned:
 def learnable(
     experts: Experts, calibration: Calibration, merge: Merge, scale: float, share: float
 ) -> Learned:
-    """The coefficients of a merge, layer by layer, as something to learn.
+    """The coefficients of a merge, layer by layer (one per task where the merge has such).
 
     Raises
     ------
@@ -80,13 +82,13 @@ def learnable(
     else:
         combination = Combination(experts)
     shape = len(combination.names), len(experts.tasks)
-    if merge == "adamerging_layer":
-        learning = get_method(merge).check()
-        options = {key: learning.pop(key) for key in ("init", "clamp")}
-        first, _ = learn_coefficients(
-            combination, calibration, Learning(**learning), layerwise=True, **options
-        )
+    if merge.startswith("adamerging"):
+        params = get_method(merge).check()
+        options = {key: params.pop(key) for key in ("init", "clamp")}
+        options["layerwise"] = merge == "adamerging_layer"
+        first, _ = learn_coefficients(combination, calibration, Learning(**params), **options)
     else:
         value = 1 / len(experts.tasks) if merge == "averaging" else scale
         first = torch.full(shape, value, dtype=combination.dtype)
-    return Learned(combination, first, torch.zeros_like(first, requires_grad=True), share)
+    rows = first[:1] if merge == "adamerging_task" else first
+    return Learned(combination, first, torch.zeros_like(rows, requires_grad=True), share)

@@ -7,15 +7,14 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from mergebook.calibration import Calibration
 from mergebook.interventions.fitting import fit
-from mergebook.interventions.merges import SMALL_SCALES, Merge, MergeScale, shared_merge
+from mergebook.interventions.imitation import Imitation
+from mergebook.interventions.merges import SMALL_SCALES, Merge, MergeScale
 from mergebook.interventions.starts import start, uniform
 from mergebook.merged import IntervenedModel
 from mergebook.merged.intervened import Site
 from mergebook.registry import Learning, Range, model_method
 from mergebook.towers.tower import Tower
-from mergebook.weights import Experts
 
 Corrected = Annotated[Merge, "The static merge to correct."]
 CorrectionRank = Annotated[int, Range(1, 4_096), "Rank r of a correction."]
@@ -37,22 +36,13 @@ def draw_surgery(site: Site, rank: int, generator: torch.Generator) -> dict[str,
 
 
 def operate(
-    experts: Experts,
-    calibration: Calibration,
-    learning: Learning,
-    *,
-    blocks: bool,
-    merge: str,
-    scale: float,
-    rank: int,
+    imitation: Imitation, learning: Learning, *, blocks: bool, rank: int
 ) -> IntervenedModel:
     """Learn the corrections of a merge, of its features and perhaps after every block."""
-    merged = shared_merge(experts, calibration, merge, scale)
-    features = merged.state_dict()["proj"].shape[1]
-    sites = surgery_sites(calibration.tower, features, blocks=blocks)
-    numbers = start(sites, rank, len(experts.tasks), draw_surgery, learning.seed)
-    places = [site.place for site in sites]
-    return fit(merged, experts, calibration, sites, numbers, learning, places=places)
+    features = imitation.merged.state_dict()["proj"].shape[1]
+    sites = surgery_sites(imitation.tower, features, blocks=blocks)
+    numbers = start(sites, rank, len(imitation.tasks), draw_surgery, learning.seed)
+    return fit(imitation, sites, numbers, learning, places=[site.place for site in sites])
 
 
 @model_method(
@@ -61,11 +51,11 @@ def operate(
     paper="yang2024surgery",
     family="intervention",
     needs=("images",),
+    prepare=Imitation.of,
     grid={"scale": SMALL_SCALES},
 )
 def surgery(
-    experts: Experts,
-    calibration: Calibration,
+    imitation: Imitation,
     *,
     merge: Corrected = "task_arithmetic",
     scale: MergeScale = 0.3,
@@ -98,5 +88,4 @@ def surgery(
     the last task (DTD); not copied. FusionBench learns after its own AdaMerging, with the same
     number of steps.
     """
-    options = {"merge": merge, "scale": scale, "rank": rank}
-    return operate(experts, calibration, learning, blocks=False, **options)
+    return operate(imitation, learning, blocks=False, rank=rank)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from mergebook.calibration import Calibration
+from mergebook.interventions.imitation import Imitation
 from mergebook.interventions.merges import SMALL_SCALES, MergeScale
 from mergebook.interventions.surgery import Corrected, CorrectionRank, Training, operate
 from mergebook.merged import IntervenedModel
 from mergebook.registry import Learning, model_method
-from mergebook.weights import Experts
 
 
 @model_method(
@@ -16,11 +15,11 @@ from mergebook.weights import Experts
     paper="yang2024surgeryv2",
     family="intervention",
     needs=("images",),
+    prepare=Imitation.of,
     grid={"scale": SMALL_SCALES},
 )
 def surgery_v2(
-    experts: Experts,
-    calibration: Calibration,
+    imitation: Imitation,
     *,
     merge: Corrected = "task_arithmetic",
     scale: MergeScale = 0.3,
@@ -52,5 +51,4 @@ def surgery_v2(
     the backbone. For a comparison at equal size, :data:`mergebook.interventions.surgery.surgery`
     needs rank r (B d + D) / D: 304 against rank 16 on ViT-B, 132 against rank 4 on ViT-L/14.
     """
-    options = {"merge": merge, "scale": scale, "rank": rank}
-    return operate(experts, calibration, learning, blocks=True, **options)
+    return operate(imitation, learning, blocks=True, rank=rank)

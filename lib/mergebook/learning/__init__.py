@@ -5,14 +5,17 @@ from mergebook.learning.combination import Combination, Parts, frozen_weights
 from mergebook.learning.descent import minimise
 from mergebook.learning.loop import descend, warm_cosine
 from mergebook.learning.objectives import (
+    Batches,
     entropy,
     entropy_of_all_tasks,
     features,
-    image_streams,
+    image_batches,
     scores,
 )
+from mergebook.learning.resuming import resumable
 
 __all__ = [
+    "Batches",
     "Combination",
     "Parts",
     "clamped",
@@ -21,9 +24,10 @@ __all__ = [
     "entropy_of_all_tasks",
     "features",
     "frozen_weights",
-    "image_streams",
+    "image_batches",
     "learn_coefficients",
     "minimise",
+    "resumable",
     "scores",
     "warm_cosine",
 ]

@@ -70,8 +70,9 @@ def learn_coefficients(
     objective = entropy_of_all_tasks(calibration, learning)
     curve = minimise(
         [raw] if num_tensors else [],  # experts equal to the base leave nothing to learn
-        lambda step: objective(combination(coefficients())),
+        lambda step: objective(combination(coefficients()), step),
         learning,
+        by_step=True,
         what="coefficients",
     )
     return coefficients().detach(), curve

@@ -142,10 +142,10 @@ def learn_components(
 
     def loss(step: int) -> Tensor:
         masks = {name: kept(values) for name, values in logits.items()}
-        return objective(components(coefficients, masks))
+        return objective(components(coefficients, masks), step)
 
     learned = learned if components.names else []  # experts equal to the base: nothing to learn
-    curve = minimise(learned, loss, learning, what="masks and coefficients")
+    curve = minimise(learned, loss, learning, by_step=True, what="masks and coefficients")
     masks = {name: kept(values).detach() for name, values in logits.items()}
     return coefficients.detach(), masks, curve
 

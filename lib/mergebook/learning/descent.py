@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
-from mergebook.learning.loop import descend
+from mergebook.learning.loop import descend, warm_cosine
+from mergebook.learning.resuming import next_state
 from mergebook.registry.types import Learning
 
 
@@ -19,23 +21,28 @@ def minimise(
     cosine: bool = False,
     weight_decay: float = 0.0,
     clip: float | None = None,
+    after: Callable[[int], object] | None = None,
+    by_step: bool = False,
     what: str = "parameters",
 ) -> list[float]:
-    """Minimise a loss, in place.
+    """Minimise a loss, in place; a bar shows how far it is, on a terminal.
 
     Parameters
     ----------
-    parameters, loss, clip
+    parameters, loss, clip, after
         As for :func:`mergebook.learning.descend`.
     learning : Learning
-        Steps, learning rate and optimiser; Adam if it names none. With 0 steps, or without
-        parameters, nothing happens.
+        Steps, learning rate, optimiser (Adam if it names none), and how often that uses each
+        gradient. With 0 steps, or without parameters, nothing happens.
     cosine : bool, default False
         Whether the rate falls to zero on a cosine.
     weight_decay : float, default 0
         Share of each parameter, times the rate, that a step takes away; 0 makes AdamW plain Adam.
+    by_step : bool, default False
+        Whether the loss is a function of the step and the parameters alone, so that the loop can
+        go on where it was stopped, see :func:`mergebook.learning.resumable`.
     what : str
-        What is learned, for the error message.
+        What is learned, for the bar and the error message.
 
     Returns
     -------
@@ -51,16 +58,19 @@ def minimise(
         return []
     kind = torch.optim.SGD if learning.optimizer == "sgd" else torch.optim.AdamW
     optimizer = kind(parameters, learning.lr, weight_decay=weight_decay)
-    after = None
+    rate = None
     if cosine:
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, learning.steps)
-        after = lambda step: schedule.step()  # noqa: E731
+        rate = lambda step: learning.lr * warm_cosine(step, learning.steps, 0)  # noqa: E731
+    what = f"learning the {what}"
     return descend(
         parameters,
         loss,
         optimizer,
-        steps=range(learning.steps),
+        steps=tqdm(range(learning.steps), what, leave=False, delay=1, disable=None),
+        rate=rate,
         clip=clip,
+        updates=learning.updates or 1,
         after=after,
-        what=f"learning the {what}",
+        state=next_state(what) if by_step else None,
+        what=what,
     )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mergebook.errors import MergebookError, MethodError
+from mergebook.learning.resuming import State
 
 
 def warm_cosine(step: int, steps: int, warmup: int) -> float:
@@ -27,7 +28,9 @@ def descend(
     steps: Iterable[int],
     rate: Callable[[int], float] | None = None,
     clip: float | None = None,
+    updates: int = 1,
     after: Callable[[int], object] | None = None,
+    state: State | None = None,
     what: str,
     error: type[MergebookError] = MethodError,
 ) -> list[float]:
@@ -48,8 +51,13 @@ def descend(
         Learning rate at a step; the optimiser's own if not given.
     clip : float, optional
         Largest norm of the gradient of all parameters together.
+    updates : int, default 1
+        So many times the optimiser uses each gradient.
     after : callable, optional
         Called with the step's number when it is done.
+    state : State, optional
+        Where the loop is kept, and what it goes on from; the loss must then be a function of the
+        step and the parameters alone.
     what : str
         What is going on, for the error message.
     error : type, default MethodError
@@ -65,20 +73,31 @@ def descend(
     error
         If the loss stops being finite (names the step).
     """
-    curve = []
-    for step in steps:
+    curve: list[float] = []
+    for number, step in enumerate(steps, 1):
+        if number <= len(curve):  # taken before the loop was stopped
+            continue
         if rate is not None:
             for group in optimizer.param_groups:
                 group["lr"] = rate(step)
         value = loss(step)
         if not torch.isfinite(value):
             raise error(f"{what}: loss is {value.item()} at step {step}")
+        if state is not None and not curve:
+            curve = state.restore(parameters, optimizer, value.item())
+            if curve:
+                continue
         optimizer.zero_grad()
         value.backward()
         if clip is not None:
             torch.nn.utils.clip_grad_norm_(parameters, clip)
-        optimizer.step()
+        for _ in range(updates):
+            optimizer.step()
         curve.append(value.item())
         if after is not None:
             after(step)
+        if state is not None:
+            state.keep(parameters, optimizer, curve, last=False)
+    if state is not None and curve:
+        state.keep(parameters, optimizer, curve, last=True)
     return curve

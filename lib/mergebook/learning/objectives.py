@@ -17,12 +17,37 @@ def entropy(logits: Tensor) -> Tensor:
     return -(log.exp() * log).sum(-1).mean()
 
 
-def image_streams(calibration: Calibration, learning: Learning) -> dict[str, Iterator[Tensor]]:
-    """Endless batches of image numbers of each task, see :meth:`Calibration.batches`."""
-    return {
-        task: calibration.batches(task, learning.batch_size, learning.seed)
-        for task in calibration.tasks
-    }
+class Batches:
+    """Batches of one task's image numbers, int64 [B], by their number.
+
+    Asking for one that lies before the last one starts from the beginning.
+
+    Parameters
+    ----------
+    start : callable
+        Gives the endless batches, the same each time.
+    """
+
+    def __init__(self, start: Callable[[], Iterator[Tensor]]):
+        self.start = start
+        self._stream, self._number = start(), -1
+
+    def __getitem__(self, number: int) -> Tensor:
+        if number < self._number:
+            self._stream, self._number = self.start(), -1
+        while self._number < number:
+            self._last = next(self._stream)
+            self._number += 1
+        return self._last
+
+
+def image_batches(calibration: Calibration, learning: Learning) -> dict[str, Batches]:
+    """Batches of image numbers of each task, see :meth:`Calibration.batches`."""
+
+    def of(task: str) -> Batches:
+        return Batches(lambda: calibration.batches(task, learning.batch_size, learning.seed))
+
+    return {task: of(task) for task in calibration.tasks}
 
 
 def features(
@@ -52,7 +77,7 @@ def scores(calibration: Calibration, task: str, rows: Tensor) -> Tensor:
 
 def entropy_of_all_tasks(
     calibration: Calibration, learning: Learning
-) -> Callable[[Mapping[str, Tensor]], Tensor]:
+) -> Callable[[Mapping[str, Tensor], int], Tensor]:
     """Objective of AdaMerging: entropies of the predictions, summed over tasks and batches.
 
     Parameters
@@ -66,13 +91,13 @@ def entropy_of_all_tasks(
     Returns
     -------
     callable
-        Maps weights to the loss; every call draws the next batches.
+        Maps weights and the number of a step, which says which batches, to the loss.
     """
-    streams = image_streams(calibration, learning)
+    batches, each = image_batches(calibration, learning), learning.batches or 1
 
-    def loss(weights: Mapping[str, Tensor]) -> Tensor:
-        number = learning.batches or 1
-        drawn = {task: [next(stream) for _ in range(number)] for task, stream in streams.items()}
+    def loss(weights: Mapping[str, Tensor], step: int) -> Tensor:
+        numbers = range(step * each, (step + 1) * each)
+        drawn = {task: [own[number] for number in numbers] for task, own in batches.items()}
         rows = features(calibration, weights, {t: torch.cat(drawn[t]) for t in drawn})
         return torch.stack(
             [

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mergebook.merged.base import Group, MergedModel, group
 from mergebook.storage import Sizes, Storage, closed_form, parts_of
@@ -19,7 +20,17 @@ if TYPE_CHECKING:
     from torch import nn
 
 Numbers = Mapping[str, Tensor]
-Tokens = Literal["class", "all"]
+Activation = Literal["linear", "relu", "gelu"]
+Function = Callable[[Tensor], Tensor]
+Tokens = Literal["class", "patches", "all"]
+TOKENS = {"class": slice(0, 1), "patches": slice(1, None), "all": slice(None)}
+
+
+def _linear(x: Tensor) -> Tensor:
+    return x
+
+
+ACTIVATIONS: dict[str, Function] = {"linear": _linear, "relu": F.relu, "gelu": F.gelu}
 
 
 def _project(h: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -32,21 +43,22 @@ def _surgery(h: Tensor, n: Numbers) -> Tensor:
     return h - _project(_project(h, n["down"]).relu(), n["up"])
 
 
-def _noreft(h: Tensor, n: Numbers) -> Tensor:
-    source = _project(h, n["w1"], n["b1"])
+def _noreft(h: Tensor, n: Numbers, activation: Function = _linear) -> Tensor:
+    source = activation(_project(h, n["w1"], n["b1"]))
     return h + _project(source - _project(h, n["w2"], n.get("b2")), n["w2"].mT)
 
 
-def _nodireft(h: Tensor, n: Numbers) -> Tensor:
-    return h + _project(_project(h, n["w1"], n["b1"]), n["w2"].mT)
+def _nodireft(h: Tensor, n: Numbers, activation: Function = _linear) -> Tensor:
+    return h + _project(activation(_project(h, n["w1"], n["b1"])), n["w2"].mT)
 
 
-def _loreft(h: Tensor, n: Numbers) -> Tensor:
-    return h + _project(_project(h, n["w"], n["b"]) - _project(h, n["r"].mT), n["r"])
+def _loreft(h: Tensor, n: Numbers, activation: Function = _linear) -> Tensor:
+    source = activation(_project(h, n["w"], n["b"]))
+    return h + _project(source - _project(h, n["r"].mT), n["r"])
 
 
-def _direft(h: Tensor, n: Numbers) -> Tensor:
-    return h + _project(_project(h, n["w"], n["b"]), n["r"])
+def _direft(h: Tensor, n: Numbers, activation: Function = _linear) -> Tensor:
+    return h + _project(activation(_project(h, n["w"], n["b"])), n["r"])
 
 
 def _consreft(h: Tensor, n: Numbers) -> Tensor:
@@ -58,8 +70,9 @@ def _lobireft(h: Tensor, n: Numbers) -> Tensor:
 
 
 # What an intervention computes: representations [N, K, m] and its numbers -> the edited ones. Each
-# number is one tensor for all images, or has a leading axis of N.
-FORMS: dict[str, Callable[[Tensor, Numbers], Tensor]] = {
+# number is one tensor for all images, or has a leading axis of N. Forms with a map that reads the
+# input take an activation of it as well.
+FORMS: dict[str, Callable[..., Tensor]] = {
     "surgery": _surgery,
     "noreft": _noreft,
     "nodireft": _nodireft,
@@ -68,6 +81,7 @@ FORMS: dict[str, Callable[[Tensor, Numbers], Tensor]] = {
     "consreft": _consreft,
     "lobireft": _lobireft,
 }
+READING = ("noreft", "nodireft", "loreft", "direft")
 
 
 @dataclass(frozen=True)
@@ -80,26 +94,33 @@ class Site:
         A place of :class:`mergebook.towers.tower.Tower`, such as ``"blocks.3.attention"``.
     form : str
         One of :data:`FORMS`.
-    tokens : {"class", "all"}
-        Which tokens it edits (of final features there is one only).
+    tokens : {"class", "patches", "all"} or int
+        Which tokens it edits, in the same way; a number stands for one token, 0 being the class
+        token. (Final features have one only.)
     start, stop : int
         The slice of coordinates that it reads and writes; the others pass unchanged.
+    activation : {"linear", "relu", "gelu"}, default "linear"
+        Of the map that reads the input, in one of the forms :data:`READING`.
     """
 
     place: str
     form: str
-    tokens: Tokens
+    tokens: Tokens | int
     start: int
     stop: int
+    activation: Activation = "linear"
 
     def edit(self, x: Tensor, numbers: Numbers) -> Tensor:
         """Edited copy of representations ``[N, L, d]`` or features ``[N, D]``."""
         whole = x[:, None] if x.ndim == 2 else x
-        tokens = 1 if self.tokens == "class" else whole.shape[1]
-        edited = FORMS[self.form](whole[:, :tokens, self.start : self.stop], numbers)
+        number = self.tokens
+        tokens = slice(number, number + 1) if isinstance(number, int) else TOKENS[number]
+        options = {"activation": ACTIVATIONS[self.activation]} if self.form in READING else {}
+        part = whole[:, tokens, self.start : self.stop]
+        edited = FORMS[self.form](part, numbers, **options)
         if edited.shape != whole.shape:
             part, edited = edited, whole.clone()
-            edited[:, :tokens, self.start : self.stop] = part
+            edited[:, tokens, self.start : self.stop] = part
         return edited[:, 0] if x.ndim == 2 else edited
 
 

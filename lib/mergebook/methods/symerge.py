@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mergebook.calibration import Calibration
-from mergebook.learning import Combination, clamped, features, image_streams, minimise
+from mergebook.calibration import Calibration, random_passes
+from mergebook.learning import Batches, Combination, clamped, features, image_batches, minimise
 from mergebook.learning.coefficients import Clamp, Init
 from mergebook.learning.pseudo_labels import Samples, expert_predictions, pseudo_label_loss
 from mergebook.merged import HeadedModel, SharedModel
@@ -91,21 +91,18 @@ def symerge(
     for tensor in learned:
         tensor.requires_grad_()
     teacher = {task: expert_predictions(experts, calibration, task) for task in tasks}
-    streams = image_streams(calibration, learning)
-    generator = torch.Generator().manual_seed(learning.seed)
-    order: list[int] = []
+    batches = image_batches(calibration, learning)
+    order = Batches(lambda: random_passes(len(tasks), 1, learning.seed))
 
     def loss(step: int) -> Tensor:
-        if not order:
-            order.extend(torch.randperm(len(tasks), generator=generator).tolist())
-        task = tasks[order.pop(0)]
-        index = next(streams[task])
+        task = tasks[order[step]]
+        index = batches[task][step // len(tasks)]
         rows = features(calibration, combination(clamped(coefficients, clamp)), {task: index})[task]
         logits = F.normalize(rows, dim=-1) @ heads[task].T
         return pseudo_label_loss(logits, *(said[index] for said in teacher[task]), samples)
 
     every = replace(learning, steps=learning.steps * len(tasks))
-    minimise(learned, loss, every, what="coefficients and heads")
+    minimise(learned, loss, every, by_step=True, what="coefficients and heads")
     with torch.no_grad():
         merged = combination(clamped(coefficients, clamp))
         heads = {task: (head / calibration.logit_scale).float() for task, head in heads.items()}

@@ -104,7 +104,7 @@ def merge_method(
         declared = read_parameters(function, num_positional=1 if prepare is None else 2)
 
         def start(experts: Experts, calibration: Calibration | None, reuse: bool) -> Run:
-            last: dict[str, Any] = {}  # the state of the last merge, and what it depends on
+            state_of = _last_state()
 
             def run(params: dict[str, Any]) -> MergedModel:
                 params = declared.pack(params)
@@ -114,11 +114,8 @@ def merge_method(
                     return SharedModel.build(experts, lambda layer: function(layer, **params), view)
                 few = {key: params[key] for key in params if key in wanted}
                 few |= {"reuse": reuse} if "reuse" in wanted else {}
-                if last.get("of") != (few, arrangement):
-                    last.clear()  # first, since two states at once may not fit in memory
-                    last["state"] = prepare(view, *([calibration] if needs else []), **few)
-                    last["of"] = few, arrangement
-                state = last["state"]
+                given = [view, calibration] if needs else [view]
+                state = state_of((few, arrangement), lambda: prepare(*given, **few))
                 return SharedModel.build(
                     experts, lambda layer: function(layer, state, **params), view
                 )
@@ -150,6 +147,7 @@ def model_method(
     paper: str | None,
     family: str,
     status: Status = "paper",
+    prepare: Callable[..., Any] | None = None,
     symmetric: bool = True,
     needs: tuple[Need, ...] = (),
     grid: Mapping[str, tuple[Any, ...]] | None = None,
@@ -159,16 +157,28 @@ def model_method(
     The function takes the :class:`~mergebook.weights.Experts` (then the
     :class:`~mergebook.calibration.Calibration`, if it needs images) and its parameters by keyword.
     Its return annotation names the kind, which says whether the model is told the task.
+    With `prepare`, which is passed the same and those parameters that its signature names, it
+    takes the state that this returns in place of experts and calibration.
     Parameters and errors are those of :func:`merge_method`.
     """
     _check_family(name, family)
 
     def register(function: Callable[..., MergedModel]) -> Method:
-        declared = read_parameters(function, num_positional=2 if needs else 1)
+        wanted = () if prepare is None else inspect.signature(prepare).parameters
+        declared = read_parameters(function, num_positional=2 if needs and not prepare else 1)
 
         def start(experts: Experts, calibration: Calibration | None, reuse: bool) -> Run:
-            images = [calibration] if needs else []
-            return lambda params: function(experts, *images, **declared.pack(params))
+            given = [experts, calibration] if needs else [experts]
+            state_of = _last_state()
+
+            def run(params: dict[str, Any]) -> MergedModel:
+                params = declared.pack(params)
+                if prepare is None:
+                    return function(*given, **params)
+                few = {key: params[key] for key in params if key in wanted}
+                return function(state_of(few, lambda: prepare(*given, **few)), **params)
+
+            return run
 
         return _register(
             function,
@@ -186,6 +196,20 @@ def model_method(
         )
 
     return register
+
+
+def _last_state() -> Callable[[Any, Callable[[], Any]], Any]:
+    """Return ``state_of(key, make)``: the last state, or a new one if the key is another."""
+    last: dict[str, Any] = {}
+
+    def state_of(key: Any, make: Callable[[], Any]) -> Any:
+        if last.get("of") != key:
+            last.clear()  # first, since two states at once may not fit in memory
+            last["state"] = make()
+            last["of"] = key
+        return last["state"]
+
+    return state_of
 
 
 def _check_family(name: str, family: str) -> None:

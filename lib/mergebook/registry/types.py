@@ -49,6 +49,7 @@ LearningRate = Annotated[float, Range(0, 1), "Learning rate of Adam."]
 BatchSize = Annotated[int, Range(1), "Images of each task per batch."]
 Batches = Annotated[int, Range(1), "Batches of each task per step."]
 Seed = Annotated[int, Range(0), "Seed of what is random."]
+Updates = Annotated[int, Range(1, 100), "So many updates of Adam use each gradient."]
 Optimizer = Annotated[
     Literal["adamw", "sgd"],
     "Adam with decoupled weight decay, or gradient descent without momentum.",
@@ -74,6 +75,8 @@ class Learning:
         Batches of each task per step.
     optimizer : {"adamw", "sgd"}, optional
         Adam with decoupled weight decay, or gradient descent without momentum.
+    updates : int, optional
+        How many updates use each gradient.
     seed : int, default 0
         Seed of what is random, the order of the images first.
     """
@@ -83,4 +86,5 @@ class Learning:
     batch_size: BatchSize = 16
     batches: Batches | None = None
     optimizer: Optimizer | None = None
+    updates: Updates | None = None
     seed: Seed = 0

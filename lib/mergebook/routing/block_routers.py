@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mergebook.calibration import Calibration
-from mergebook.learning import entropy, image_streams, minimise
+from mergebook.learning import entropy, image_batches, minimise
 from mergebook.merged import MergedModel, RoutedModel
 from mergebook.merged.intervened import fresh
 from mergebook.registry import Learning, Range
@@ -116,16 +116,16 @@ def train_routers(
     weights, leaves = fresh(merged.origin()), [v.requires_grad_() for v in numbers.values()]
     vectors = fresh(merged.vectors())
     routed = BlockRoutedTower(calibration.backbone, vectors, numbers)
-    batches = image_streams(calibration, learning)
+    batches = image_batches(calibration, learning)
 
     def loss(step: int) -> Tensor:
-        chosen = {task: next(order) for task, order in batches.items()}
+        chosen = {task: own[step] for task, own in batches.items()}
         images = torch.cat([calibration.inputs[task][rows] for task, rows in chosen.items()])
         features = routed(weights, images).split([len(rows) for rows in chosen.values()])
         parts = zip(tasks, features, strict=True)
         return sum(entropy(calibration.logits(own, task)) for task, own in parts)
 
     leaves = leaves if vectors else []  # experts equal to the base leave nothing to learn
-    minimise(leaves, loss, learning, cosine=True, what="routers")
+    minimise(leaves, loss, learning, cosine=True, by_step=True, what="routers")
     merged.numbers = {key: value.detach() for key, value in numbers.items()}
     return merged

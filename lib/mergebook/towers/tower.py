@@ -42,15 +42,17 @@ class Tower:
         `key` is the weight's name in the state dict, `x` is ``[N, L, in]`` (``[N, in]`` for
         ``proj``), `weight` is always ``[out, in]`` (``proj`` comes transposed).
     edit : callable, optional
-        ``edit(place, x) -> x`` is called with the output of each attention sub-layer
-        (``"blocks.<b>.attention"``, before the residual addition), of each MLP
-        (``"blocks.<b>.mlp"``), of each block (``"blocks.<b>"``), all ``[N, L, d]``, and with the
-        final features (``"features"``, ``[N, D]``).
+        ``edit(place, x) -> x`` is called at six places of block b, all ``[N, L, d]``: with the
+        output of the first layer norm (``"blocks.<b>.ln_1"``), of the attention
+        (``"blocks.<b>.attention"``, before the residual addition), with the residual stream after
+        that addition (``"blocks.<b>.residual"``), the output of the second layer norm
+        (``"blocks.<b>.ln_2"``), of the MLP (``"blocks.<b>.mlp"``, before the addition) and of the
+        block (``"blocks.<b>"``); and with the final features (``"features"``, ``[N, D]``).
 
     Attributes
     ----------
-    num_blocks, num_heads, width : int
-        Depth, attention heads, and width d of the transformer.
+    num_blocks, num_heads, width, num_tokens : int
+        Depth, attention heads and width d of the transformer, and tokens L with the class token.
 
     Raises
     ------
@@ -68,6 +70,7 @@ class Tower:
         self.num_blocks = len(visual.transformer.resblocks)
         self.num_heads = first.attn.num_heads
         self.width = first.attn.embed_dim
+        self.num_tokens = len(visual.positional_embedding)
         self._activation = first.mlp.gelu  # without weights: GELU or CLIP's quick GELU
         self._stride = visual.conv1.stride
         self._eps = first.ln_1.eps
@@ -87,9 +90,12 @@ class Tower:
 
     def __call__(self, weights: Weights, images: Tensor) -> Tensor:
         """Features ``[N, D]``, not normalised, of images ``[N, 3, S, S]``."""
-        x = self.embed(weights, images)
-        for block in range(self.num_blocks):
-            x = self.block(weights, block, x)
+        return self.rest(weights, self.embed(weights, images))
+
+    def rest(self, weights: Weights, x: Tensor, block: int = 0) -> Tensor:
+        """Features ``[N, D]``, not normalised, of what enters a block ``[N, L, d]``."""
+        for each in range(block, self.num_blocks):
+            x = self.block(weights, each, x)
         return self.pool(weights, x)
 
     def embed(self, weights: Weights, images: Tensor) -> Tensor:
@@ -102,12 +108,13 @@ class Tower:
 
     def block(self, weights: Weights, block: int, x: Tensor) -> Tensor:
         """Output ``[N, L, d]`` of one block for its input ``[N, L, d]``."""
-        name = self.prefix(block)
-        attention = self.attention(weights, block, self._norm(weights, f"{name}ln_1.", x))
-        x = x + self.edit(f"blocks.{block}.attention", attention)
-        mlp = self.mlp(weights, block, self._norm(weights, f"{name}ln_2.", x))
-        x = x + self.edit(f"blocks.{block}.mlp", mlp)
-        return self.edit(f"blocks.{block}", x)
+        name, here = self.prefix(block), f"blocks.{block}"
+        normed = self.edit(f"{here}.ln_1", self._norm(weights, f"{name}ln_1.", x))
+        attention = self.attention(weights, block, normed)
+        x = self.edit(f"{here}.residual", x + self.edit(f"{here}.attention", attention))
+        normed = self.edit(f"{here}.ln_2", self._norm(weights, f"{name}ln_2.", x))
+        x = x + self.edit(f"{here}.mlp", self.mlp(weights, block, normed))
+        return self.edit(here, x)
 
     def attention(self, weights: Weights, block: int, x: Tensor) -> Tensor:
         """Multi-head self-attention of one block ``[N, L, d] -> [N, L, d]``."""
