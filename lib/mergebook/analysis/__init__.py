@@ -16,6 +16,7 @@ from mergebook.analysis.masks import (
     overlap,
 )
 from mergebook.analysis.origins import cart_around, graft
+from mergebook.analysis.representations import representation_distances, representations
 from mergebook.analysis.subspaces import (
     alignment,
     row_interference,
@@ -36,6 +37,8 @@ __all__ = [
     "mask_use",
     "overlap",
     "random_vector",
+    "representation_distances",
+    "representations",
     "row_interference",
     "scale_vector",
     "shuffle_masks",

@@ -36,6 +36,7 @@ class Chapter(dict):
         statement: str,
         *,
         where: str,
+        by: str = "",
         page: str = "",
         needs: str = "",
         untested: str = "",
@@ -46,6 +47,8 @@ class Chapter(dict):
         Parameters
         ----------
         statement, where, needs, untested : str
+        by : str, optional
+            Authors and year of another paper that makes it; those of the chapter by default.
         page : str
             Notebook of the chapter that tests it.
         printed : str, optional
@@ -66,7 +69,7 @@ class Chapter(dict):
                 raise ReportError(f"{self.name}: claim {key!r} is listed twice")
             if bool(page) == bool(untested):
                 raise ReportError(f"{self.name}: claim {key!r} needs `page` or `untested`")
-            source = where if where == OURS else f"{self.authors}, {where}"
+            source = where if where == OURS else f"{by or self.authors}, {where}"
             self[key] = Claim(
                 key=key,
                 statement=statement,

@@ -2,6 +2,7 @@
 
 from mergebook.evaluation.benchmark import Benchmark, Search
 from mergebook.evaluation.comparison import Comparison, Entry
+from mergebook.evaluation.corrections import Correction, tuned_correction
 from mergebook.evaluation.leaderboard import Setting, budgeted, leaderboard
 from mergebook.evaluation.memory import PeakMemory
 from mergebook.uncertainty import Estimate, Scores, exact, mean_of, over_subsets
@@ -9,6 +10,7 @@ from mergebook.uncertainty import Estimate, Scores, exact, mean_of, over_subsets
 __all__ = [
     "Benchmark",
     "Comparison",
+    "Correction",
     "Entry",
     "Estimate",
     "PeakMemory",
@@ -20,4 +22,5 @@ __all__ = [
     "leaderboard",
     "mean_of",
     "over_subsets",
+    "tuned_correction",
 ]

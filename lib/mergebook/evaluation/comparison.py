@@ -110,6 +110,19 @@ class Comparison:
         self.record(Entry(method, search.params, correct, storage, search.curve))
         return search
 
+    def include(self, name: str, search: Search, **costs: float) -> None:
+        """Evaluate a model that was made elsewhere on test data, under a name of its own.
+
+        Raises
+        ------
+        ExperimentError
+            If the name is in this comparison already.
+        """
+        self._check_new(name)
+        model = search.model
+        correct, storage = self.bench.correct(model), model.storage()
+        self.record(Entry(name, search.params, correct, storage, search.curve, costs))
+
     def record(self, entry: Entry) -> None:
         """Include what was measured elsewhere.
 

@@ -190,10 +190,14 @@ class IntervenedModel(MergedModel):
             return super().encoder(task)
         from mergebook.towers.tower import Tower  # only needed here, and it is slow to import
 
+        return Tower(self.backbone, edit=self.editor(task)).encoder(fresh(self.weights))
+
+    def editor(self, task: str) -> Editor:
+        """The interventions of a task, as a hook of a :class:`mergebook.towers.tower.Tower`."""
+        self._check_task(task)
         row = self.tasks.index(task)
         own = [fresh({k: v[row] for k, v in numbers.items()}) for numbers in self.numbers]
-        tower = Tower(self.backbone, edit=Editor(self.sites, own))
-        return tower.encoder(fresh(self.weights))
+        return Editor(self.sites, own)
 
     def storage(self) -> Storage:
         """b(P' + F) + 32 T M bits, M the numbers of a task's interventions."""

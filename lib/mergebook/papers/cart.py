@@ -276,7 +276,8 @@ def beats_relatives(n: Numbers) -> Iterator[Part]:
 
 @CHAPTER.claim(
     "Iso-CTS gains more over Iso-C with more tasks",
-    where="table 1 of Marczak et al. 2025",
+    where="table 1",
+    by="Marczak et al. 2025",
     page="spectral_relatives",
     needs=TWO_SIZES,
 )

@@ -37,6 +37,7 @@ from mergebook.report.reported import (
     reported_sizes,
 )
 from mergebook.report.results import load_results, save_results
+from mergebook.report.scatter import scatter_figure
 from mergebook.report.strip import strip_figure
 from mergebook.report.style import method_styles, task_title, title_of
 from mergebook.report.tables import folded, html_table, main_tables
@@ -91,6 +92,7 @@ __all__ = [
     "sample_sheet",
     "save_results",
     "scale_curve",
+    "scatter_figure",
     "search_figure",
     "show",
     "show_classes",
