@@ -22,6 +22,7 @@ NOTEBOOKS = find_notebooks(ROOT)
 OTHERWISE = {
     "tall_masks/reported_numbers": {"num_tasks": [8], "language_tasks": [7]},
     "cart/reported_numbers": {"num_tasks": [8]},
+    "intervmerge/reported_numbers": {"backbones": ["ViT-B-32"]},
 }
 
 each_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS.values(), ids=NOTEBOOKS)

@@ -7,7 +7,14 @@ import pytest
 from matplotlib.colors import to_hex
 
 from mergebook.errors import ReportError
-from mergebook.report import bar_figure, curve_figure, dot_figure, rank_figure, weights_figure
+from mergebook.report import (
+    bar_figure,
+    curve_figure,
+    dot_figure,
+    rank_figure,
+    scatter_figure,
+    weights_figure,
+)
 from mergebook.report.embed import DOTS
 from mergebook.report.style import METHOD_STYLES, PAGE_WIDTH
 
@@ -206,3 +213,25 @@ def test_ranks_are_sorted_with_their_intervals():
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["one", "two"]
     points = [container[0].get_xdata().tolist() for container in ax.containers]
     assert points == [pytest.approx([50, 40]), pytest.approx([10, 20])]
+
+
+def test_points_keep_their_colour_from_panel_to_panel():
+    frame = pd.DataFrame(
+        {
+            "x": [0.0, 1.0, 2.0, 3.0, 4.0],
+            "y": [5.0, 6.0, 7.0, 8.0, 9.0],
+            "label": [1, 0, 1, 1, 0],
+            "model": ["expert", "expert", "merged", "merged", "mended"],
+        }
+    )
+    fig = scatter_figure(frame, x="x", y="y", by="label", facet="model")
+    drawn = [ax for ax in fig.axes if ax.axison]
+    assert [ax.get_title() for ax in drawn] == ["expert", "merged", "mended"]
+    colours = {}
+    for ax in drawn:
+        [points] = ax.collections
+        part = frame[frame["model"] == ax.get_title()]
+        assert points.get_offsets().tolist() == part[["x", "y"]].to_numpy().tolist()
+        for label, colour in zip(part["label"], map(to_hex, points.get_facecolors()), strict=True):
+            assert colours.setdefault(label, colour) == colour
+    assert len(set(colours.values())) == 2
