@@ -196,6 +196,8 @@ def heat_figure(
         ax.add_patch(frame)
         ax.set(xlabel="", ylabel="")
         ax.tick_params(length=0)
+        if table.shape[1] > 8:
+            ax.tick_params(axis="x", labelrotation=90)
     return fig
 
 
