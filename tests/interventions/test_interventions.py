@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 import mergebook as mb
 from mergebook.calibration import Calibration
-from mergebook.errors import MethodError, ParameterError
+from mergebook.errors import BackboneError, MethodError, ParameterError
 from mergebook.interventions import fitting, forms, imitation, intervmerge, starts, surgery
 from mergebook.interventions.correct import correct
 from mergebook.interventions.forms import Edit
 from mergebook.interventions.imitation import Imitation
+from mergebook.interventions.sizes import numbers_per_task
 from mergebook.merged import IntervenedModel
 from mergebook.merged.intervened import FORMS, READING, Editor, Site
 from mergebook.registry import Learning
@@ -206,6 +207,27 @@ def test_sizes_on_the_papers_architectures(row):
     numbers = numbers_of(tower, tower.features, row["method"], int(row["rank"]))
     count = sum(value.numel() for values in numbers for value in values.values())
     assert count == int(row["numbers"])
+
+
+@pytest.mark.parametrize(
+    "row", [*csv.DictReader(io.StringIO(SIZES))], ids=lambda r: " ".join(r.values())
+)
+def test_sizes_are_known_without_a_model(row):
+    method, _, rest = row["method"].partition(" of ")
+    params = {"rank": int(row["rank"])}
+    if rest:
+        params["blocks"] = int(rest.removesuffix(" blocks"))
+    if method.startswith("mini"):
+        method, params["form"] = "intervmerge_mini", method
+    found = numbers_per_task(row["backbone"], method, **params)
+    assert found == int(row["numbers"])
+
+
+def test_sizes_of_what_is_no_intervention_or_no_backbone():
+    with pytest.raises(MethodError, match="intervention 'ties'"):
+        numbers_per_task("ViT-B-32", "ties")
+    with pytest.raises(BackboneError, match="ViT-B-33"):
+        numbers_per_task("ViT-B-33", "surgery")
 
 
 def test_one_bias_less():

@@ -20,7 +20,7 @@ from mergebook.uncertainty import Estimate
 CHAPTER = Chapter("intervmerge", paper="osial2024intervmerge", authors="Osial et al. 2024")
 SURGERY, SURGERY_V2 = "Yang et al. 2024 (Surgery)", "Yang et al. 2024 (SurgeryV2)"
 ADAMERGING = "Yang et al. 2024 (AdaMerging)"
-MINI = ("mini", "mini_best_efficient")
+MINI = {"mini": "mini-interventions", "mini_best_efficient": "shifting constants"}
 CORRECTED = ("averaging", "task_arithmetic", "ties", "adamerging_layer")  # in Surgery's logs
 LOGS = "released run logs"
 
@@ -108,9 +108,9 @@ def beats_surgery(n: Numbers) -> Iterator[Part]:
 def mini_keep(n: Numbers) -> Iterator[Part]:
     for at in n.settings:
         for merge in n.merges:
-            for form in MINI:
+            for form, name in MINI.items():
                 loss = n.accuracy(merge, "intervmerge", at) - n.accuracy(merge, form, at)
-                what = f"IntervMerge beyond {form} on {title(merge)}, {at}"
+                what = f"IntervMerge beyond {name} on {title(merge)}, {at}"
                 yield below(0.01, loss, what, "points")
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -149,6 +150,22 @@ def _configs() -> None:
     if not set(MINI) <= set(open_clip.list_models()):
         for name in MINI:
             open_clip.add_model_config(assets_dir() / f"{name}.json")
+
+
+def configuration(name: str) -> dict[str, Any]:
+    """open_clip's configuration of a backbone.
+
+    Raises
+    ------
+    BackboneError
+        Unknown name.
+    """
+    if name not in list_backbones():
+        raise BackboneError(unknown("backbone", name, list_backbones()))
+    import open_clip
+
+    _configs()
+    return open_clip.get_model_config(name)
 
 
 @contextmanager

@@ -1,0 +1,72 @@
+"""How many numbers a correction adds to each task, without a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mergebook.errors import MethodError, unknown
+from mergebook.interventions.forms import draw_intervention, intervention_sites
+from mergebook.interventions.starts import start
+from mergebook.interventions.surgery import draw_surgery, surgery_sites
+from mergebook.registry import get_method
+from mergebook.registry.parameters import read_parameters
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What the size of a correction depends on.
+
+    Attributes
+    ----------
+    num_blocks, width, num_tokens : int
+        As of a :class:`mergebook.towers.tower.Tower`.
+    features : int
+        Width D of the image features.
+    """
+
+    num_blocks: int
+    width: int
+    num_tokens: int
+    features: int
+
+    @classmethod
+    def of(cls, backbone: str) -> Architecture:
+        """The architecture of a backbone, from open_clip's configuration."""
+        from mergebook.towers import clip  # slow to import
+
+        config = clip.configuration(backbone)
+        vision = config["vision_cfg"]
+        tokens = 1 + (vision["image_size"] // vision["patch_size"]) ** 2
+        return cls(vision["layers"], vision["width"], tokens, config["embed_dim"])
+
+
+def numbers_per_task(backbone: str, method: str, **params: object) -> int:
+    """Numbers that a correction of a backbone adds to each task.
+
+    Parameters
+    ----------
+    backbone : str
+        One of :func:`mergebook.towers.clip.list_backbones`.
+    method : str
+        One of the family "intervention".
+    **params
+        Its parameters.
+
+    Raises
+    ------
+    BackboneError, MethodError, ParameterError
+        If backbone or method are unknown, or a parameter is not valid.
+    """
+    found = get_method(method)
+    if found.family != "intervention":
+        raise MethodError(unknown("intervention", method, ("surgery", "intervmerge")))
+    packed = read_parameters(found.function, num_positional=1).pack(found.check(**params))
+    size = Architecture.of(backbone)
+    if "edit" in packed:
+        edit = packed["edit"]
+        sites = intervention_sites(size, packed["form"], edit)
+        draw, rank = draw_intervention(edit.biases), edit.rank
+    else:
+        sites = surgery_sites(size, size.features, blocks=method == "surgery_v2")
+        draw, rank = draw_surgery, packed["rank"]
+    return sum(value.numel() for own in start(sites, rank, 1, draw, 0) for value in own.values())
