@@ -1,6 +1,7 @@
 """The loop of methods that learn: its batches, its updates, and how it goes on after a stop."""
 
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -90,6 +91,18 @@ def test_another_loop_starts_anew(tmp_path):
         minimise([fresh], loss, Learning(steps=5, lr=0.1))
         assert torch.equal(parameter, fresh)
     assert [path.name for path in tmp_path.iterdir()] == ["001-learning-the-parameters.pt"]
+
+
+@pytest.mark.parametrize("change", [{"lr": 0.2}, {"steps": 8}, {"updates": 2}])
+def test_other_settings_start_anew(change, tmp_path):
+    """Though the first loss, which says whether it is the same loop, is the same."""
+    for learning in (Learning(steps=5, lr=0.1), replace(Learning(steps=5, lr=0.1), **change)):
+        with resumable(tmp_path, every=0):
+            parameter, loss = problem()
+            minimise([parameter], loss, learning, by_step=True)
+    fresh, loss = problem()
+    minimise([fresh], loss, learning)
+    assert torch.equal(parameter, fresh)
 
 
 def test_a_loop_that_draws_as_it_goes_is_not_kept(tmp_path):

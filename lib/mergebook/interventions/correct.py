@@ -8,7 +8,22 @@ from mergebook.errors import MethodError, unknown
 from mergebook.interventions.imitation import Imitation
 from mergebook.merged import IntervenedModel
 from mergebook.registry import get_method, list_methods
+from mergebook.registry.method import Method
 from mergebook.registry.parameters import read_parameters
+
+
+def intervention(name: str) -> Method:
+    """A method of the family "intervention".
+
+    Raises
+    ------
+    MethodError
+        If there is none of that name; the message says which are near.
+    """
+    names = [each for each in list_methods() if get_method(each).family == "intervention"]
+    if name not in names:
+        raise MethodError(unknown("intervention", name, names))
+    return get_method(name)
 
 
 def correct(imitation: Imitation, name: str, /, **params: object) -> IntervenedModel:
@@ -34,10 +49,7 @@ def correct(imitation: Imitation, name: str, /, **params: object) -> IntervenedM
     ParameterError
         If a parameter is unknown, of the wrong type, or out of range.
     """
-    names = [each for each in list_methods() if get_method(each).family == "intervention"]
-    if name not in names:
-        raise MethodError(unknown("intervention", name, names))
-    method = get_method(name)
+    method = intervention(name)
     packed = read_parameters(method.function, num_positional=1).pack(method.check(**params))
     with torch.inference_mode(False):
         return method.function(imitation, **packed)

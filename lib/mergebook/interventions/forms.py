@@ -55,7 +55,7 @@ class Edit:
     skip : int, optional
         So many of the last blocks are left out before that.
     every : int, optional
-        Of those blocks, each so manieth is edited, the last one first.
+        Of those blocks, every n-th is edited, the last one first.
     place : {"attention", "ln_1", "residual", "ln_2", "mlp", "block"}, optional
         Where in a block, see :class:`mergebook.towers.tower.Tower`.
     tokens : {"class", "patches", "all", "each patch"}, optional
@@ -87,7 +87,7 @@ class Edit:
         Annotated[int, Range(0), "So many of the last blocks are left out before that."] | None
     ) = None
     every: (
-        Annotated[int, Range(1), "Of those, each so manieth is edited, the last one first."] | None
+        Annotated[int, Range(1), "Of those, every n-th is edited, the last one first."] | None
     ) = None
     place: (
         Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -60,6 +60,10 @@ class Imitation:
     ) -> Imitation:
         """Imitation by one of the static merges, see :func:`shared_merge`."""
         return cls(experts, calibration, shared_merge(experts, calibration, merge, scale))
+
+    def taught_by(self, teachers: Mapping[str, Weights]) -> Imitation:
+        """The same with other teachers, and so with targets of its own."""
+        return replace(self, teachers=teachers, _targets={})
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -144,10 +144,7 @@ def intervmerge(
     """
     experts, calibration = imitation.experts, imitation.calibration
     if teacher == "trimmed" and merge == "ties":
-        imitation = Imitation(
-            experts, calibration, imitation.merged, trimmed_experts(experts),
-            imitation.labelled, imitation.watch,
-        )  # fmt: skip
+        imitation = imitation.taught_by(trimmed_experts(experts))
     learned = None
     if coefficients == "learned":
         share = coefficient_lr / learning.lr if learning.lr else 0.0

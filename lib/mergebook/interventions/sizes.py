@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mergebook.errors import MethodError, unknown
+from mergebook.interventions.correct import intervention
 from mergebook.interventions.forms import draw_intervention, intervention_sites
 from mergebook.interventions.starts import start
 from mergebook.interventions.surgery import draw_surgery, surgery_sites
-from mergebook.registry import get_method
 from mergebook.registry.parameters import read_parameters
 
 
@@ -57,9 +56,7 @@ def numbers_per_task(backbone: str, method: str, **params: object) -> int:
     BackboneError, MethodError, ParameterError
         If backbone or method are unknown, or a parameter is not valid.
     """
-    found = get_method(method)
-    if found.family != "intervention":
-        raise MethodError(unknown("intervention", method, ("surgery", "intervmerge")))
+    found = intervention(method)
     packed = read_parameters(found.function, num_positional=1).pack(found.check(**params))
     size = Architecture.of(backbone)
     if "edit" in packed:

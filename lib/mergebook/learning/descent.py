@@ -62,6 +62,7 @@ def minimise(
     if cosine:
         rate = lambda step: learning.lr * warm_cosine(step, learning.steps, 0)  # noqa: E731
     what = f"learning the {what}"
+    settings = repr((learning, cosine, weight_decay, clip))
     return descend(
         parameters,
         loss,
@@ -71,6 +72,6 @@ def minimise(
         clip=clip,
         updates=learning.updates or 1,
         after=after,
-        state=next_state(what) if by_step else None,
+        state=next_state(what, settings) if by_step else None,
         what=what,
     )

@@ -32,11 +32,11 @@ class Kept:
         self.folder, self.every = folder, every
         self.loops = 0
 
-    def next(self, what: str) -> State:
+    def next(self, what: str, settings: str) -> State:
         """The state of the next loop."""
         self.loops += 1
         name = re.sub(r"[^a-z0-9]+", "-", what.lower()).strip("-")[:80]
-        return State(self.folder / f"{self.loops:03d}-{name}.pt", self.every)
+        return State(self.folder / f"{self.loops:03d}-{name}.pt", settings, self.every)
 
 
 class State:
@@ -46,12 +46,14 @@ class State:
     ----------
     path : Path
         Its file.
+    settings : str
+        How it learns: a state of other settings is not its own.
     every : float
         Seconds between two savings.
     """
 
-    def __init__(self, path: Path, every: float):
-        self.path, self.every = path, every
+    def __init__(self, path: Path, settings: str, every: float):
+        self.path, self.settings, self.every = path, settings, every
         self.saved = time.monotonic()
 
     def restore(
@@ -59,8 +61,9 @@ class State:
     ) -> list[float]:
         """Bring parameters and optimiser to where the loop was, and return its losses so far.
 
-        Nothing happens if there is no file, or if it is of another loop: one whose first loss or
-        parameters' shapes are others. So whoever changes images, weights or settings starts anew.
+        Nothing happens if there is no file, or if it is of another loop: one whose settings, first
+        loss or parameters' shapes are others. So whoever changes images, weights or settings starts
+        anew.
 
         Raises
         ------
@@ -72,7 +75,9 @@ class State:
         try:
             found: dict[str, Any] = torch.load(self.path, weights_only=True)
             shapes = [each.shape for each in found["parameters"]]
-            same = found["curve"][0] == first and shapes == [each.shape for each in parameters]
+            same = (found["settings"], found["curve"][0]) == (self.settings, first) and shapes == [
+                each.shape for each in parameters
+            ]
         except Exception as error:  # torch.load raises many kinds
             raise MethodError(f"{self.path}: no state of a loop that could go on") from error
         if not same:
@@ -94,6 +99,7 @@ class State:
         if not last and time.monotonic() - self.saved < self.every:
             return
         state = {
+            "settings": self.settings,
             "parameters": [each.detach() for each in parameters],
             "optimizer": optimizer.state_dict(),
             "curve": curve,
@@ -127,7 +133,7 @@ def resumable(folder: str | Path, every: float = 60.0) -> Iterator[None]:
         _kept.reset(token)
 
 
-def next_state(what: str) -> State | None:
+def next_state(what: str, settings: str) -> State | None:
     """The state of the next loop, if it is to be kept."""
     kept = _kept.get()
-    return kept.next(what) if kept else None
+    return kept.next(what, settings) if kept else None

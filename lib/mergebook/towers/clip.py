@@ -193,11 +193,9 @@ def create(name: str) -> Backbone:
     BackboneError
         Unknown name.
     """
-    if name not in list_backbones():
-        raise BackboneError(unknown("backbone", name, list_backbones()))
+    configuration(name)  # checks the name, and makes ours known
     import open_clip
 
-    _configs()
     quick = {} if name in MINI else {"force_quick_gelu": True}  # OpenAI's weights need it
     with _quiet(), torch.random.fork_rng(devices=[]):
         model = open_clip.create_model(name, pretrained=None, **quick).eval()
