@@ -1,3 +1,5 @@
+import re
+
 import pandas as pd
 import pytest
 
@@ -139,3 +141,11 @@ def test_main_tables_are_one_for_each_backbone_and_size(results):
     results = results[results["num_tasks"] == 8]
     both = pd.concat([results, results.assign(backbone="mini-large")])
     assert list(main_tables(both)) == ["mini-small, 8 tasks", "mini-large, 8 tasks"]
+
+
+def test_a_heading_stands_above_the_first_row_of_each_section():
+    frame = pd.DataFrame({"a": list("123"), "b": list("456")}, index=["p", "q", "r"])
+    html = html_table(frame, caption="c", sections={"p": "one & all", "q": "one & all", "r": "two"})
+    parts = re.findall(r'scope="row(group" colspan="3|)">([^<]*)', html.data)
+    assert [text for _, text in parts] == ["one &amp; all", "p", "q", "two", "r"]
+    assert [bool(mark) for mark, _ in parts] == [True, False, False, True, False]

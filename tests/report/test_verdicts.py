@@ -111,6 +111,8 @@ def test_a_chapters_verdicts_cover_all_its_claims():
     text = html.replace("&#39;", "'")
     for claim in chapter.values():
         assert claim.statement in text, claim.key
+    headings = re.findall("rowgroup[^>]*>([^<]*)", text)
+    assert len(headings) == len(set(headings)) and "How dense are the masks?" in headings
     labels = [tick.get_text().replace("\n", " ") for tick in figure.axes[0].get_yticklabels()]
     assert labels == [claim.statement for claim in chapter.values()]
     assert len(figure.axes[0].get_lines()) > 2 * len(chapter)

@@ -6,21 +6,25 @@ from IPython.display import HTML
 from matplotlib.figure import Figure
 
 from mergebook.claims import Chapter, load_claims
+from mergebook.notebooks import find_notebooks
 from mergebook.report.strip import strip_figure
 from mergebook.report.verdicts import sources, verdict_table
 
 
 def chapter_table(chapter: Chapter) -> HTML:
-    """Table of all of a chapter's claims: the paper's numbers, and the committed runs."""
+    """Table of all of a chapter's claims, page by page: the paper's numbers and committed runs."""
     pages = sorted({claim.notebook for claim in chapter.values() if claim.notebook})
-    own = f"{chapter.name}/reported_numbers"
-    links = {
-        claim.statement: f"../../executed/{claim.notebook or own}.html"
-        for claim in chapter.values()
-    }
+    notebooks, own = find_notebooks(), f"{chapter.name}/reported_numbers"
+    home = {claim.statement: claim.notebook or own for claim in chapter.values()}
+    order = list(dict.fromkeys(home.values()))
     printed = {judgement.claim.key: judgement for judgement in chapter.judge_printed()}
     return verdict_table(
-        chapter.values(), printed, sources(pages), caption="Claims and verdicts", links=links
+        sorted(chapter.values(), key=lambda claim: order.index(home[claim.statement])),
+        printed,
+        sources(pages),
+        caption="Claims and verdicts",
+        links={claim: f"../../executed/{page}.html" for claim, page in home.items()},
+        sections={claim: notebooks[page].title for claim, page in home.items()},
     )
 
 

@@ -139,7 +139,8 @@ def grid(
                 yield ax, frame
                 ax.tick_params(axis="both", labelbottom=True)  # also above panels of the column
                 if first:
-                    beside = [source] if len(keys) > 1 and not turned else []
+                    # In two lines, since a row may be low.
+                    beside = [source.replace(" (", "\n(")] if len(keys) > 1 and not turned else []
                     ax.set_ylabel("\n".join(filter(None, [*beside, ylabel])))
                 first, lowest[column] = False, ax
         for ax in lowest.values():

@@ -233,6 +233,7 @@ def html_table(
     words: bool = False,
     sortable: bool = False,
     links: Mapping[str, str] | None = None,
+    sections: Mapping[str, str] | None = None,
 ) -> HTML:
     """Show a table of texts: captioned, scrolling when wide, and clear to a screen reader.
 
@@ -252,6 +253,9 @@ def html_table(
         Whether the built page lets readers sort and filter the rows.
     links : mapping of str to str, optional
         Row label -> address that it links to.
+    sections : mapping of str to str, optional
+        Row label -> heading that stands above the first of its rows. Rows of one section follow
+        each other.
 
     Returns
     -------
@@ -276,8 +280,14 @@ def html_table(
     if not grouped:
         cells.insert(0, f'<th scope="col">{corner}</th>')
     head += f"<tr>{''.join(cells)}</tr>"
-    body = ""
+    body, section = "", None
     for label, row in zip(frame.index, frame.itertuples(index=False, name=None), strict=True):
+        heading = (sections or {}).get(str(label))
+        if heading != section:
+            body += (
+                f'<tr><th scope="rowgroup" colspan="{1 + len(row)}">{escape(heading)}</th></tr>\n'
+            )
+            section = heading
         cells = [f"<td{s}>{_content(v)}</td>" for v, s in zip(row, start, strict=True)]
         name, address = escape(str(label)), (links or {}).get(str(label))
         name = f'<a href="{escape(address)}">{name}</a>' if address else name

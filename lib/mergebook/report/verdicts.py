@@ -159,6 +159,7 @@ def verdict_table(
     *,
     caption: str,
     links: Mapping[str, str] | None = None,
+    sections: Mapping[str, str] | None = None,
 ) -> HTML:
     """Table of claims: what is claimed, and what the paper prints and each run finds.
 
@@ -173,6 +174,8 @@ def verdict_table(
     caption : str
     links : mapping of str to str, optional
         Statement -> address.
+    sections : mapping of str to str, optional
+        Statement -> heading above it, see :func:`mergebook.report.tables.html_table`.
 
     Raises
     ------
@@ -201,7 +204,7 @@ def verdict_table(
     if not table:
         raise ReportError("no claim to show")
     frame = pd.DataFrame(table, dtype=object).T.rename_axis("Claim")
-    return html_table(frame, caption=caption, words=True, links=links)
+    return html_table(frame, caption=caption, words=True, links=links, sections=sections)
 
 
 def formula(claim: Claim) -> Markup:
