@@ -113,7 +113,7 @@ _kept: ContextVar[Kept | None] = ContextVar("kept", default=None)
 
 
 @contextmanager
-def resumable(folder: str | Path, every: float = 60.0) -> Iterator[None]:
+def resumable(folder: str | Path, every: float = 10.0) -> Iterator[None]:
     """Have the loops of methods that learn keep their state, and go on from it.
 
     Run the same merge again after it was stopped, within the same folder: loops that were through
@@ -123,7 +123,7 @@ def resumable(folder: str | Path, every: float = 60.0) -> Iterator[None]:
     ----------
     folder : path
         Of the states; one folder for one merge.
-    every : float, default 60
+    every : float, default 10
         Seconds between two savings.
     """
     token = _kept.set(Kept(Path(folder), every))
