@@ -147,7 +147,7 @@ def test_cache_knows_the_code_that_made_it(cache, monkeypatch):
     suite = load_suite().select(["cells"])
     path = finetune_experts(suite, recipe=TINY) / "cells.safetensors"
     made = path.stat().st_mtime_ns
-    monkeypatch.setattr(experts_module, "_sources", lambda stored: "other code")
+    monkeypatch.setattr(experts_module, "_sources", lambda stored, lora: "other code")
     finetune_experts(suite, recipe=TINY, jobs=1)
     assert path.stat().st_mtime_ns > made
 
@@ -164,6 +164,7 @@ def test_cache_knows_the_code_that_made_it(cache, monkeypatch):
         ("suites/folder.py", False, False),  # what it reads counts, in the task's fingerprint
         ("suites/__init__.py", False, False),
         ("training/experts.py", False, False),
+        ("training/lora.py", False, False),
         ("learning/combination.py", False, False),
     ],
 )
@@ -177,11 +178,12 @@ def test_only_code_that_decides_what_an_expert_is_counts(
     shutil.copy(package / "towers" / "clip.py", tmp_path / "towers")
     monkeypatch.setattr(mergebook, "__file__", str(tmp_path / "__init__.py"))
     digests = experts_module._sources.__wrapped__  # as it is called first: without its cache
-    before = digests(False), digests(True)
+    before, factors = (digests(False), digests(True)), digests(False, lora=True)
     with (tmp_path / file).open("a") as source:
         source.write("# changed\n")
     after = digests(False), digests(True)
     assert (before[0] != after[0], before[1] != after[1]) == (drawn, stored)
+    assert (digests(False, lora=True) != factors) == (drawn or file == "training/lora.py")
 
 
 def test_interrupted_training_keeps_what_is_done(cache):

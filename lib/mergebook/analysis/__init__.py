@@ -8,6 +8,7 @@ from mergebook.analysis.controls import (
     shuffle_masks,
     signs_only,
 )
+from mergebook.analysis.discarding import binarise, discard
 from mergebook.analysis.masks import (
     agreement,
     categories,
@@ -27,9 +28,11 @@ from mergebook.analysis.subspaces import (
 __all__ = [
     "agreement",
     "alignment",
+    "binarise",
     "cart_around",
     "categories",
     "dips",
+    "discard",
     "distance_to_experts",
     "exchange_masks",
     "graft",

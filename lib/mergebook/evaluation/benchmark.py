@@ -126,6 +126,25 @@ class Benchmark:
         """Return the benchmark with shares taken over other entries, see :class:`Experts`."""
         return self._copy(experts=self.experts.counting(entries))
 
+    def with_experts(self, experts: Experts) -> Benchmark:
+        """Return the benchmark with other weights of its tasks, such as compressed ones.
+
+        Accuracies stay relative to those of the experts that it has now.
+
+        Raises
+        ------
+        ExperimentError
+            If the weights are of other tasks.
+        """
+        if experts.tasks != self.experts.tasks:
+            raise ExperimentError(
+                f"experts of {', '.join(experts.tasks)} for a benchmark of "
+                f"{', '.join(self.experts.tasks)}"
+            )
+        for split in ("validation", "test"):
+            self.reference(split)
+        return self._copy(experts=experts)
+
     def with_seed(self, seed: int) -> Benchmark:
         """Return the benchmark with the experts of another seed; images and heads are shared."""
         if seed == self.seed:

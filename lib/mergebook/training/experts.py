@@ -8,14 +8,17 @@ from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 
+import torch
+
 import mergebook
 from mergebook.errors import ExperimentError
 from mergebook.paths import assets_dir, checkpoints_dir
 from mergebook.suites import Suite, Task, load_suite
 from mergebook.towers import clip
 from mergebook.training.finetuning import FinetuneRecipe, finetune
+from mergebook.training.lora import LoraRecipe, finetune_factors, with_factors
 from mergebook.training.manifest import Manifest
-from mergebook.weights import Experts, save_checkpoint
+from mergebook.weights import Checkpoint, Experts, save_checkpoint
 from mergebook.workers import advance, run_all
 
 BASE = "base"
@@ -34,7 +37,9 @@ def default_recipe(steps: int | None = None) -> FinetuneRecipe:
 def experts_dir(suite: str, backbone: str, seed: int, recipe: FinetuneRecipe) -> Path:
     """Folder of the experts of a suite, backbone, seed and recipe."""
     usual = recipe == FinetuneRecipe()
-    name = f"seed{seed}" if usual else f"seed{seed}-{_digest(json.dumps(asdict(recipe)))[:8]}"
+    kind = "lora-" if isinstance(recipe, LoraRecipe) else ""
+    digest = _digest(json.dumps(asdict(recipe)))[:8]
+    name = f"seed{seed}" if usual else f"seed{seed}-{kind}{digest}"
     return checkpoints_dir() / suite / backbone / name
 
 
@@ -42,16 +47,17 @@ def _digest(data: str | bytes) -> str:
     return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
 
 
-@lru_cache(maxsize=2)
-def _sources(stored: bool) -> str:
+@lru_cache(maxsize=4)
+def _sources(stored: bool, lora: bool = False) -> str:
     """Digest of the code that decides what an expert is: images, prompts, backbone, training.
 
     The code that draws images counts for drawn tasks, the code that reads them for stored ones
-    (their descriptions count through their fingerprint).
+    (their descriptions count through their fingerprint), that of factors for LoRA experts.
     """
     package = Path(mergebook.__file__).parent
     files = [package / "towers" / "clip.py", package / "suites" / "base.py"]
     files += [package / "training" / "finetuning.py", package / "learning" / "loop.py"]
+    files += [package / "training" / "lora.py"] if lora else []
     suites = package / "suites"
     reading = [suites / name for name in ("arrays.py", "stored.py", "splits.py")]
     files += reading if stored else (suites / "mini").glob("*.py")
@@ -61,10 +67,10 @@ def _sources(stored: bool) -> str:
 
 def _identity(backbone: str, task: Task, seed: int, recipe: FinetuneRecipe) -> dict[str, str]:
     """Metadata that a cached expert must carry to be used again."""
-    data = task.fingerprint()
+    data, lora = task.fingerprint(), isinstance(recipe, LoraRecipe)
     return {"role": "expert", "backbone": backbone, "task": task.name, "seed": str(seed),
             "recipe": json.dumps(asdict(recipe)), "pretrained": _pretrained(backbone),
-            "data": data, "sources": _sources(bool(data))}  # fmt: skip
+            "data": data, "sources": _sources(bool(data), lora)}  # fmt: skip
 
 
 def _pretrained(backbone: str) -> str:
@@ -73,7 +79,8 @@ def _pretrained(backbone: str) -> str:
 
 def _train_one(suite: str, task: str, backbone: str, seed: int, recipe, path: Path) -> str:
     found = load_suite(suite)[task]
-    state = finetune(
+    train = finetune_factors if isinstance(recipe, LoraRecipe) else finetune
+    state = train(
         clip.load_backbone(backbone), found, recipe, seed, progress=lambda step: advance()
     )
     save_checkpoint(state, path, _identity(backbone, found, seed, recipe))
@@ -101,6 +108,7 @@ def finetune_experts(
     jobs : int, optional
         Processes; the number of cores if not given.
     recipe : FinetuneRecipe, optional
+        With a :class:`LoraRecipe` the files of the tasks hold the factors alone.
 
     Returns
     -------
@@ -168,3 +176,56 @@ def load_experts(
     file = Manifest(folder).path
     files = {task.name: file(task.name) for task in suite}
     return Experts(file(BASE), files, frozen_extra=clip.load_backbone(backbone).num_text)
+
+
+def load_factors(
+    suite: Suite,
+    backbone: str = "mini-small",
+    seed: int = 0,
+    jobs: int | None = None,
+    recipe: LoraRecipe | None = None,
+) -> Experts:
+    """Return the factors of LoRA experts as task vectors, fine-tuning what is missing.
+
+    Parameters
+    ----------
+    suite : Suite
+    backbone, seed, jobs
+        As in :func:`finetune_experts`.
+    recipe : LoraRecipe, optional
+
+    Returns
+    -------
+    Experts
+        Whose weights are the factors, and whose base is zero: what is done to task vectors can be
+        done to it. :func:`lora_experts` multiplies factors out.
+    """
+    folder = finetune_experts(suite, backbone, seed, jobs, recipe or LoraRecipe())
+    file = Manifest(folder).path
+    factors = {task.name: dict(Checkpoint(file(task.name))) for task in suite}
+    first = next(iter(factors.values()))
+    return Experts({key: torch.zeros_like(value) for key, value in first.items()}, factors)
+
+
+def lora_experts(factors: Experts, experts: Experts, recipe: LoraRecipe | None = None) -> Experts:
+    """Return the experts that factors make of a base: W + (alpha / r) B A.
+
+    Parameters
+    ----------
+    factors : Experts
+        See :func:`load_factors`; also such of which something was discarded.
+    experts : Experts
+        Any of the same base.
+    recipe : LoraRecipe, optional
+        With which the factors were learned.
+    """
+    scale = (recipe or LoraRecipe()).scale
+    weights = {
+        task: with_factors(experts.base, factors.expert(task), scale) for task in factors.tasks
+    }
+    return Experts(
+        experts.base,
+        weights,
+        frozen_extra=experts.frozen_extra,
+        backbone=experts.backbone,
+    )

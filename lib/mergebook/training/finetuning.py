@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mergebook.errors import ExperimentError
@@ -55,6 +55,7 @@ def finetune(
     recipe: FinetuneRecipe | None = None,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
+    adapt: Callable[[nn.Module, torch.Generator], list[Tensor]] | None = None,
 ) -> dict[str, Tensor]:
     """Fine-tune the image tower on one task.
 
@@ -68,6 +69,9 @@ def finetune(
         Seed of the order of the images and of the augmentation; the images do not depend on it.
     progress : callable, optional
         Called with the number of finished steps.
+    adapt : callable, optional
+        ``adapt(tower, generator)`` changes the tower that is about to be trained, and returns the
+        parameters that are; all of an unchanged one by default.
 
     Returns
     -------
@@ -85,8 +89,8 @@ def finetune(
     pixels, targets = backbone.preprocess(images), torch.from_numpy(labels)
     head, scale = clip.build_head(backbone, task).clone(), backbone.logit_scale
     encoder = clip.visual_encoder(backbone.name, backbone.visual.state_dict()).train()
-    parameters = list(encoder.parameters())
     generator = torch.Generator().manual_seed(zlib.crc32(f"{task.name}/{seed}".encode()))
+    parameters = list(encoder.parameters()) if adapt is None else adapt(encoder, generator)
 
     def loss(step: int) -> Tensor:
         index = torch.randint(len(pixels), (recipe.batch_size,), generator=generator)

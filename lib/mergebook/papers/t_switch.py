@@ -1,0 +1,373 @@
+"""Claims of T-Switch [qi2025tswitch] and its relatives, in the order of the chapter.
+
+Numbers of a page answer with estimates: ``kept(variant, at)`` (normalised accuracy of one of the
+page's variants), ``merged(vectors, drop, at, scale)`` (of task arithmetic), ``normalised(method,
+at)`` and ``storage(method, at)`` (share of the experts'), ``bits(code, drop, at)`` (per trained
+weight and task), ``beyond_formula(at)``, ``right(extractor, exemplars, neighbours, at)`` (share of
+right votes), and ``points(method, at)`` (bits and accuracy of a method's settings).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mergebook.claims import OURS, Chapter, Numbers, Part, above, below
+from mergebook.report.style import title_of as title
+
+CHAPTER = Chapter("t_switch", paper="qi2025tswitch", authors="Qi et al. 2025")
+CODE, STUDY = "released code", "study of task vectors, at second hand"
+DROP = 0.6  # discarded by the released commands
+FULL, ROW, TENSOR, TASK = "full values", "one a row", "one a tensor", "one a task"
+
+
+# ------------------------------------------------------------------ pulse
+
+
+@CHAPTER.claim(
+    "Discarding the lowest 60 % of a task vector costs less than 1 point",
+    where=f"{STUDY}; the released share, our margin",
+    page="pulse",
+)
+def low_is_free(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        loss = n.kept("experts", at) - n.kept(f"lowest, {DROP:g}", at)
+        yield below(0.01, loss, f"experts beyond what is left, {at}", "points")
+
+
+@CHAPTER.claim(
+    "Discarding low entries makes the experts better",
+    where=STUDY,
+    page="pulse",
+)
+def low_helps(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        gain = n.kept(f"lowest, {DROP:g}", at) - n.kept("experts", at)
+        yield above(0, gain, f"what is left beyond the experts, {at}", "points")
+
+
+@CHAPTER.claim(
+    "Discarding the highest 60 % takes more than half of what fine-tuning gained",
+    where=f"{STUDY}; the shares are ours",
+    page="pulse",
+)
+def high_collapses(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        top, base = n.kept("experts", at), n.kept("base", at)
+        loss = (top - n.kept(f"highest, {DROP:g}", at)) - (top - base) * 0.5
+        yield above(0, loss, f"loss beyond half of the gain, {at}", "points")
+
+
+@CHAPTER.claim(
+    "It is size that counts: the largest tenth of the entries is worth more than the other nine",
+    where=f"{STUDY}; the shares are ours",
+    page="pulse",
+)
+def pulse(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        gain = n.kept("lowest, 0.9", at) - n.kept("highest, 0.1", at)
+        yield above(0, gain, f"largest tenth beyond the rest, {at}", "points")
+
+
+@CHAPTER.claim(
+    "Discarding the lowest is better than discarding at random, rescaled or not, at every share",
+    where=STUDY,
+    page="pulse",
+)
+def random_is_worse(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        for drop in n.drops:
+            for other in ("random", "random, rescaled"):
+                gain = n.kept(f"lowest, {drop:g}", at) - n.kept(f"{other}, {drop:g}", at)
+                yield above(0, gain, f"lowest beyond {other}, {drop:.0%}, {at}", "points")
+
+
+# ------------------------------------------------------------------ binarise
+
+
+@CHAPTER.claim(
+    "After discarding, signs with one number per tensor lose less than 1 point to full values",
+    where=f"{STUDY}; our margin",
+    page="binarise",
+)
+def signs_keep(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        loss = n.kept(f"{FULL}, {DROP:g}", at) - n.kept(f"{TENSOR}, {DROP:g}", at)
+        yield below(0.01, loss, f"full values beyond signs, {at}", "points")
+
+
+@CHAPTER.claim(
+    "One number per tensor is better than one per task",
+    where=f"{CODE}, against the text at second hand",
+    page="binarise",
+)
+def number_per_tensor(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        gain = n.kept(f"{TENSOR}, {DROP:g}", at) - n.kept(f"{TASK}, {DROP:g}", at)
+        yield above(0, gain, f"per tensor beyond per task, {at}", "points")
+
+
+@CHAPTER.claim(
+    "One number per row gains less than 1 point over one per tensor", where=OURS, page="binarise"
+)
+def number_per_row(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        gain = n.kept(f"{ROW}, {DROP:g}", at) - n.kept(f"{TENSOR}, {DROP:g}", at)
+        yield below(0.01, gain, f"per row beyond per tensor, {at}", "points")
+
+
+# ------------------------------------------------------------------ merge_after_discard
+
+
+@CHAPTER.claim(
+    "Discarding at random makes the merge worse: 80 % against nothing, at scale 0.3",
+    where=STUDY,
+    page="merge_after_discard",
+)
+def random_hurts(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        loss = n.merged("DARE", 0.0, at, "0.3") - n.merged("DARE", 0.8, at, "0.3")
+        yield above(0, loss, f"nothing discarded beyond 80 % at random, {at}", "points")
+
+
+@CHAPTER.claim(
+    "Discarding the lowest makes the merge better: the best share beyond none",
+    where=STUDY,
+    page="merge_after_discard",
+)
+def low_helps_merging(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        best = max(n.drops, key=lambda drop: n.merged("P-Discard", drop, at).value)
+        gain = n.merged("P-Discard", best, at) - n.merged("P-Discard", 0.0, at)
+        yield above(0, gain, f"{best:.0%} discarded beyond nothing, {at}", "points")
+
+
+@CHAPTER.claim(
+    "Signs merge as well as full values: less than 1 point apart at every share",
+    where=f"{STUDY}; our margin",
+    page="merge_after_discard",
+)
+def signs_merge(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        for drop in n.drops:
+            loss = n.merged("P-Discard", drop, at) - n.merged("Bin-Discard", drop, at)
+            yield below(0.01, loss, f"full values beyond signs, {drop:.0%}, {at}", "points")
+
+
+# ------------------------------------------------------------------ main_table
+
+
+@CHAPTER.claim(
+    "T-Switch keeps more than 99 % of the experts' accuracy",
+    where="main table, at second hand; our margin",
+    page="main_table",
+)
+def keeps(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        yield above(0.99, n.normalised("t_switch", at), f"T-Switch, {at}")
+
+
+@CHAPTER.claim(
+    "T-Switch is better than EMR-Merging, at less storage",
+    where="main table, at second hand",
+    page="main_table",
+)
+def beats_emr(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        gain = n.normalised("t_switch", at) - n.normalised("emr", at)
+        yield above(0, gain, f"T-Switch beyond EMR, {at}", "points")
+        less = n.storage("emr", at) - n.storage("t_switch", at)
+        yield above(0, less, f"storage of EMR beyond that of T-Switch, {at}", "points")
+
+
+@CHAPTER.claim(
+    "Auto-Switch, which guesses the task, loses less than 1 point to T-Switch, which is told",
+    where="main table, at second hand; our margin",
+    page="main_table",
+)
+def guesses_well(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        loss = n.normalised("t_switch", at) - n.normalised("auto_switch", at)
+        yield below(0.01, loss, f"T-Switch beyond Auto-Switch, {at}", "points")
+
+
+@CHAPTER.claim(
+    "Auto-Switch is better than Twin-Merging, at less storage",
+    where="main table, at second hand",
+    page="main_table",
+)
+def beats_twin(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        gain = n.normalised("auto_switch", at) - n.normalised("twin_merging", at)
+        yield above(0, gain, f"Auto-Switch beyond Twin-Merging, {at}", "points")
+        less = n.storage("twin_merging", at) - n.storage("auto_switch", at)
+        yield above(0, less, f"storage of Twin-Merging beyond that of Auto-Switch, {at}", "points")
+
+
+@CHAPTER.claim(
+    "Switches that are learned (FlexSwitch) are better than rules, at less storage",
+    where="abstract of the successor",
+    by="Gao et al. 2026",
+    page="main_table",
+)
+def learned(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        gain = n.normalised("flex_switch", at) - n.normalised("t_switch", at)
+        yield above(0, gain, f"FlexSwitch beyond T-Switch, {at}", "points")
+        less = n.storage("t_switch", at) - n.storage("flex_switch", at)
+        yield above(0, less, f"storage of T-Switch beyond that of FlexSwitch, {at}", "points")
+
+
+# ------------------------------------------------------------------ storage
+
+
+@CHAPTER.claim(
+    "Groups of four take fewer bits than a mask and signs at 60 % discarded",
+    where=CODE,
+    page="storage",
+)
+def groups_pay(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        less = n.bits("mask and signs", DROP, at) - n.bits("groups of four", DROP, at)
+        yield above(0, less, f"mask and signs beyond groups of four, bits, {at}", ".3f")
+
+
+@CHAPTER.claim(
+    "Groups of four take at most 10 % more than the entropy, at every share", where=OURS,
+    page="storage",
+)  # fmt: skip
+def near_entropy(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        for drop in n.drops:
+            more = n.bits("groups of four", drop, at) / n.bits("entropy", drop, at)
+            yield below(1.1, more, f"groups of four over the entropy, {drop:.0%}, {at}", ".3f")
+
+
+@CHAPTER.claim(
+    "Files are less than 1 % larger than the formula of the storage", where=OURS, page="storage"
+)
+def on_disk(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        yield below(0.01, n.beyond_formula(at), f"file beyond its formula, {at}")
+
+
+# ------------------------------------------------------------------ routing
+
+
+@CHAPTER.claim(
+    "The vote names the right task for more than 95 % of images",
+    where="design of Auto-Switch; our margin",
+    page="routing",
+)
+def votes_right(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        yield above(0.95, n.right("base", n.exemplars, 10, at), f"right votes, {at}")
+
+
+@CHAPTER.claim(
+    "Voting in batches of one task, as released, is better than voting image by image",
+    where=OURS,
+    page="routing",
+)
+def batches_flatter(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        gain = n.kept("batches of one task", at) - n.kept("each image", at)
+        yield above(0, gain, f"batches beyond single images, {at}", "points")
+
+
+@CHAPTER.claim(
+    "In mixed batches the vote fails: worse than image by image by more than 10 points",
+    where=OURS,
+    page="routing",
+)
+def mixed_fail(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        loss = n.kept("each image", at) - n.kept("mixed batches", at)
+        yield above(0.1, loss, f"single images beyond mixed batches, {at}", "points")
+
+
+@CHAPTER.claim(
+    "Features of the base route as well as those of the average: less than 1 point apart",
+    where=f"{CODE} has the base, the text at second hand the average; our margin",
+    page="routing",
+)
+def extractors(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        gap = n.right("average", n.exemplars, 10, at) - n.right("base", n.exemplars, 10, at)
+        yield below(0.01, gap, f"average beyond base, {at}", "points")
+        yield below(0.01, -gap, f"base beyond average, {at}", "points")
+
+
+@CHAPTER.claim(
+    "Ten stored images of each task are enough: less than 1 point behind all",
+    where=OURS,
+    page="routing",
+    needs="10 exemplars among those tried",
+)
+def few_exemplars(n: Numbers) -> Iterator[Part]:
+    for at in n.settings if n.few == 10 else ():
+        loss = n.right("base", n.exemplars, 10, at) - n.right("base", 10, 10, at)
+        yield below(0.01, loss, f"all stored images beyond ten, {at}", "points")
+
+
+# ------------------------------------------------------------------ other_backbones
+
+
+@CHAPTER.claim(
+    "Signs of LoRA's factors keep LoRA's accuracy at 40 % discarded: less than 1 point lost",
+    where=f"{CODE}; our margin",
+    page="other_backbones",
+)
+def factors_keep(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        loss = n.kept("nothing, 0", at) - n.kept("factors, 0.4", at)
+        yield below(0.01, loss, f"LoRA beyond signs of its factors, {at}", "points")
+
+
+@CHAPTER.claim(
+    "Signs of the product keep more than signs of the factors", where=OURS, page="other_backbones"
+)
+def product_keeps_more(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        gain = n.kept("product, 0.4", at) - n.kept("factors, 0.4", at)
+        yield above(0, gain, f"product beyond factors, {at}", "points")
+
+
+# ------------------------------------------------------------------ quantised
+
+
+@CHAPTER.claim(
+    "T-Switch at 60 % is better than two bits of every entry (TVQ), at fewer bits",
+    where=OURS,
+    page="quantised",
+)
+def beats_bits(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        gain = n.kept("t_switch", at, drop=DROP) - n.kept("tvq", at, bits=2)
+        yield above(0, gain, f"T-Switch beyond TVQ, {at}", "points")
+
+
+@CHAPTER.claim(
+    "Offsets from a shared vector (RTVQ) are better than TVQ at two bits",
+    where="project page",
+    by="Kim et al. 2025",
+    page="quantised",
+)
+def shared_offsets(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        gain = n.kept("rtvq", at, bits=2, base_bits=3) - n.kept("tvq", at, bits=2)
+        yield above(0, gain, f"RTVQ beyond TVQ, {at}", "points")
+
+
+@CHAPTER.claim(
+    "T-Switch is on the frontier: at 60 % nothing here keeps as much with fewer bits",
+    where=OURS,
+    page="quantised",
+)
+def frontier(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        own = n.kept("t_switch", at, drop=DROP)
+        bits = next(b for b, kept in n.points("t_switch", at) if kept.value == own.value)
+        for method in ("tvq", "rtvq", "impart", "cart_indexing"):
+            for cost, kept in n.points(method, at):
+                if cost <= bits:
+                    yield above(0, own - kept, f"T-Switch beyond {title(method)}, {at}", "points")
