@@ -417,7 +417,7 @@ def jointly(n: Numbers) -> Iterator[Part]:
 
 
 @CHAPTER.claim(
-    "Most of the gain is that of the interventions: alone they gain more than coefficients alone",
+    "The gain is that of the interventions: alone they gain more than coefficients alone",
     where=OURS,
     page="coefficients",
 )
