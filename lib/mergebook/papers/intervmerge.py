@@ -404,7 +404,7 @@ def online(n: Numbers) -> Iterator[Part]:
 
 
 @CHAPTER.claim(
-    "Coefficients that learn along help: on AdaMerging, with interventions",
+    "Merging coefficients that learn as well help: on AdaMerging, with interventions",
     where="choice of the released scripts",
     page="coefficients",
     printed="",
@@ -417,7 +417,7 @@ def jointly(n: Numbers) -> Iterator[Part]:
 
 
 @CHAPTER.claim(
-    "Most of the gain is that of the interventions: alone they gain more than coefficients alone",
+    "The gain is that of the interventions: alone they gain more than coefficients alone",
     where=OURS,
     page="coefficients",
 )
