@@ -180,12 +180,12 @@ def test_the_smoke_run_is_clean(notebook, smoke_project):
 
 def test_the_main_table_follows_size_and_backbone(rerun):
     notebook = NOTEBOOKS["tall_masks/main_table"]
-    folder = rerun(notebook, num_tasks=3, backbone="mini-large", steps=5)
+    folder = rerun(notebook, num_tasks=14, backbone="mini-large", steps=5)
     results = folder / "results" / notebook.name
     table = pd.read_csv(results / "per_task.csv")
-    assert set(table["num_tasks"]) == {3}
+    assert set(table["num_tasks"]) == {14}
     assert set(table["backbone"]) == {"mini-large"}
-    assert table["task"].nunique() == 3
+    assert table["task"].nunique() == 14
     text = json.dumps(outputs(folder / "executed.ipynb"))
-    assert "Main table. mini-large, 3 tasks" in text
+    assert "Main table. mini-large, 14 tasks" in text
     assert "Main table. mini-large, 8 tasks" not in text

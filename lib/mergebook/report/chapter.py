@@ -15,7 +15,8 @@ def chapter_table(chapter: Chapter) -> HTML:
     """Table of all of a chapter's claims, page by page: the paper's numbers and committed runs."""
     pages = sorted({claim.notebook for claim in chapter.values() if claim.notebook})
     notebooks, own = find_notebooks(), f"{chapter.name}/reported_numbers"
-    home = {claim.statement: claim.notebook or own for claim in chapter.values()}
+    rest = own if own in notebooks else ""  # a chapter need not have that page
+    home = {claim.statement: claim.notebook or rest for claim in chapter.values()}
     order = list(dict.fromkeys(home.values()))
     printed = {judgement.claim.key: judgement for judgement in chapter.judge_printed()}
     return verdict_table(
@@ -23,8 +24,11 @@ def chapter_table(chapter: Chapter) -> HTML:
         printed,
         sources(pages),
         caption="Claims and verdicts",
-        links={claim: f"../../executed/{page}.html" for claim, page in home.items()},
-        sections={claim: notebooks[page].title for claim, page in home.items()},
+        links={claim: f"../../executed/{page}.html" for claim, page in home.items() if page},
+        sections={
+            claim: notebooks[page].title if page else "Not tested here"
+            for claim, page in home.items()
+        },
     )
 
 

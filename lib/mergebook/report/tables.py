@@ -283,7 +283,7 @@ def html_table(
     body, section = "", None
     for label, row in zip(frame.index, frame.itertuples(index=False, name=None), strict=True):
         heading = (sections or {}).get(str(label))
-        if heading != section:
+        if heading and heading != section:
             body += (
                 f'<tr><th scope="rowgroup" colspan="{1 + len(row)}">{escape(heading)}</th></tr>\n'
             )
