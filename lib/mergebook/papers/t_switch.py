@@ -2,21 +2,26 @@
 
 Numbers of a page answer with estimates: ``kept(variant, at)`` (normalised accuracy of one of the
 page's variants), ``merged(vectors, drop, at, scale)`` (of task arithmetic), ``normalised(method,
-at)`` and ``storage(method, at)`` (share of the experts'), ``bits(code, drop, at)`` (per trained
-weight and task), ``beyond_formula(at)``, ``right(extractor, exemplars, neighbours, at)`` (share of
-right votes), and ``points(method, at)`` (bits and accuracy of a method's settings).
+at)``, ``accuracy(method, at)`` and ``storage(method, at)`` (share of the experts'), ``bits(code,
+drop, at)`` or ``bits(variant, at)`` (per trained weight and task), ``share(method, at)`` (of full
+precision), ``beyond_formula(at)``, ``right(extractor, exemplars, neighbours, at)`` (share of right
+votes), and ``points(method, at)`` (bits and accuracy of a method's settings).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from mergebook.claims import OURS, Chapter, Numbers, Part, above, below
+from mergebook.claims import OURS, Chapter, Numbers, Part, Setting, above, below
+from mergebook.report.reported import reported_estimate
 from mergebook.report.style import title_of as title
+from mergebook.uncertainty import Estimate
 
 CHAPTER = Chapter("t_switch", paper="qi2025tswitch", authors="Qi et al. 2025")
-CODE, STUDY = "released code", "study of task vectors, at second hand"
+CODE, ABSTRACT = "released code", "abstract"
+STUDY = "study of task vectors, at second hand"
 DROP = 0.6  # discarded by the released commands
+STATIC = ("task_arithmetic", "ties", "adamerging_layer_pp")
 FULL, ROW, TENSOR, TASK = "full values", "one a row", "one a tensor", "one a task"
 
 
@@ -36,7 +41,7 @@ def low_is_free(n: Numbers) -> Iterator[Part]:
 
 @CHAPTER.claim(
     "Discarding low entries makes the experts better",
-    where=STUDY,
+    where=f"{ABSTRACT}: only entries above a threshold contribute positively",
     page="pulse",
 )
 def low_helps(n: Numbers) -> Iterator[Part]:
@@ -59,7 +64,7 @@ def high_collapses(n: Numbers) -> Iterator[Part]:
 
 @CHAPTER.claim(
     "It is size that counts: the largest tenth of the entries is worth more than the other nine",
-    where=f"{STUDY}; the shares are ours",
+    where=f"{ABSTRACT}: pulse-like; the shares are ours",
     page="pulse",
 )
 def pulse(n: Numbers) -> Iterator[Part]:
@@ -86,13 +91,40 @@ def random_is_worse(n: Numbers) -> Iterator[Part]:
 
 @CHAPTER.claim(
     "After discarding, signs with one number per tensor lose less than 1 point to full values",
-    where=f"{STUDY}; our margin",
+    where=f"{ABSTRACT}: almost no decrease; our margin",
     page="binarise",
 )
 def signs_keep(n: Numbers) -> Iterator[Part]:
     for at in n.settings:
         loss = n.kept(f"{FULL}, {DROP:g}", at) - n.kept(f"{TENSOR}, {DROP:g}", at)
         yield below(0.01, loss, f"full values beyond signs, {at}", "points")
+
+
+@CHAPTER.claim(
+    "The more is discarded, the better are signs beside full values: 90 % against 60 %",
+    where=f"{ABSTRACT}, as we read it; the shares are ours",
+    page="binarise",
+)
+def signs_gain(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        few, many = (
+            n.kept(f"{TENSOR}, {drop:g}", at) - n.kept(f"{FULL}, {drop:g}", at)
+            for drop in (DROP, 0.9)
+        )
+        yield above(0, many, f"signs beyond full values at 90 %, {at}", "points")
+        yield above(0, many - few, f"the same beyond that at 60 %, {at}", "points")
+
+
+@CHAPTER.claim(
+    "At 3 % of the full-precision storage, or less, signs keep more than 99 % of the accuracy",
+    where=f"{ABSTRACT}: only 1 to 3 % of the storage; our margin",
+    page="binarise",
+)
+def promised(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        small = [drop for drop in n.drops if n.bits(f"{TENSOR}, {drop:g}", at).value < 0.96]
+        best = max(small, key=lambda drop: n.kept(f"{TENSOR}, {drop:g}", at).value)
+        yield above(0.99, n.kept(f"{TENSOR}, {best:g}", at), f"signs, {best:.0%} discarded, {at}")
 
 
 @CHAPTER.claim(
@@ -142,8 +174,8 @@ def low_helps_merging(n: Numbers) -> Iterator[Part]:
 
 
 @CHAPTER.claim(
-    "Signs merge as well as full values: less than 1 point apart at every share",
-    where=f"{STUDY}; our margin",
+    "Signs merge as well as full values: less than 1 point lost at every share",
+    where=f"{ABSTRACT}: almost no decrease; our margin",
     page="merge_after_discard",
 )
 def signs_merge(n: Numbers) -> Iterator[Part]:
@@ -154,6 +186,18 @@ def signs_merge(n: Numbers) -> Iterator[Part]:
 
 
 # ------------------------------------------------------------------ main_table
+
+
+@CHAPTER.claim(
+    "Auto-Switch is better than every merge that gives one model",
+    where=f"{ABSTRACT}: significant improvements over existing baselines",
+    page="main_table",
+)
+def beats_static(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        for method in STATIC:
+            gain = n.normalised("auto_switch", at) - n.normalised(method, at)
+            yield above(0, gain, f"Auto-Switch beyond {title(method)}, {at}", "points")
 
 
 @CHAPTER.claim(
@@ -217,7 +261,68 @@ def learned(n: Numbers) -> Iterator[Part]:
         yield above(0, less, f"storage of T-Switch beyond that of FlexSwitch, {at}", "points")
 
 
+@CHAPTER.claim(
+    "EMR-Merging, which needs no images, is better than AdaMerging++, which learns from them",
+    where="tables 2 and 3",
+    by="Huang et al. 2024",
+    page="main_table",
+    printed="relatives",
+)
+def masks_beat_coefficients(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        gain = n.accuracy("emr", at) - n.accuracy("adamerging_layer_pp", at)
+        yield above(0, gain, f"EMR beyond AdaMerging++, {at}", "points")
+
+
+@CHAPTER.claim(
+    "WEMoE, which routes between the experts' MLPs, is better than AdaMerging++",
+    where="tables 2 and 3",
+    by="Tang et al. 2024",
+    page="main_table",
+    printed="relatives",
+)
+def routers_beat_coefficients(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        gain = n.accuracy("wemoe", at) - n.accuracy("adamerging_layer_pp", at)
+        yield above(0, gain, f"WEMoE beyond AdaMerging++, {at}", "points")
+
+
+@CHAPTER.claim(
+    "WEMoE comes within 2 points of the experts",
+    where="tables 2 and 3; our margin",
+    by="Tang et al. 2024",
+    page="main_table",
+    printed="relatives",
+)
+def routers_come_close(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        gap = n.accuracy("fine_tuned", at) - n.accuracy("wemoe", at)
+        yield below(0.02, gap, f"experts beyond WEMoE, {at}", "points")
+
+
 # ------------------------------------------------------------------ storage
+
+
+@CHAPTER.claim(
+    "The switches take at most 3 % of full-precision task vectors, 60 % discarded as released",
+    where=f"{ABSTRACT}, with the released share",
+    page="storage",
+)
+def small(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        share = n.bits("groups of four", DROP, at) / 32
+        yield below(0.03, share, f"switches over 32 bits an entry, {at}")
+
+
+@CHAPTER.claim(
+    "The switches take at most 3 % of full-precision task vectors if 90 % are discarded",
+    where=f"{ABSTRACT}; the share is ours",
+    page="storage",
+)
+def small_at_ninety(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        share = n.bits("groups of four", 0.9, at) / 32
+        yield below(0.03, share, f"switches over 32 bits an entry, {at}")
 
 
 @CHAPTER.claim(
@@ -243,11 +348,11 @@ def near_entropy(n: Numbers) -> Iterator[Part]:
 
 
 @CHAPTER.claim(
-    "Files are less than 1 % larger than the formula of the storage", where=OURS, page="storage"
+    "The tensors of a file have the size of the formula, to 1 in 10,000", where=OURS, page="storage"
 )
 def on_disk(n: Numbers) -> Iterator[Part]:
     for at in n.settings:
-        yield below(0.01, n.beyond_formula(at), f"file beyond its formula, {at}")
+        yield below(1e-4, n.beyond_formula(at), f"tensors beyond the formula, {at}", ".6f")
 
 
 # ------------------------------------------------------------------ routing
@@ -339,6 +444,7 @@ def product_keeps_more(n: Numbers) -> Iterator[Part]:
     "T-Switch at 60 % is better than two bits of every entry (TVQ), at fewer bits",
     where=OURS,
     page="quantised",
+    printed="",
 )
 def beats_bits(n: Numbers) -> Iterator[Part]:
     for at in n.settings:
@@ -351,6 +457,7 @@ def beats_bits(n: Numbers) -> Iterator[Part]:
     where="project page",
     by="Kim et al. 2025",
     page="quantised",
+    printed="",
 )
 def shared_offsets(n: Numbers) -> Iterator[Part]:
     for at in n.settings:
@@ -359,9 +466,34 @@ def shared_offsets(n: Numbers) -> Iterator[Part]:
 
 
 @CHAPTER.claim(
+    "RTVQ, 3 bits for the shared vector and 2 for each offset, takes at most 8 % of full precision",
+    where=ABSTRACT,
+    by="Kim et al. 2025",
+    page="quantised",
+)
+def eight_percent(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        yield below(0.08, n.share("rtvq", at, bits=2, base_bits=3), f"storage of RTVQ, {at}")
+
+
+@CHAPTER.claim(
+    "At these bits RTVQ loses less than 1 point to the experts",
+    where=f"{ABSTRACT}: maintains or improves; our margin",
+    by="Kim et al. 2025",
+    page="quantised",
+    printed="",
+)
+def bits_are_enough(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        loss = n.kept("experts", at) - n.kept("rtvq", at, bits=2, base_bits=3)
+        yield below(0.01, loss, f"experts beyond RTVQ, {at}", "points")
+
+
+@CHAPTER.claim(
     "T-Switch is on the frontier: at 60 % nothing here keeps as much with fewer bits",
     where=OURS,
     page="quantised",
+    printed="",
 )
 def frontier(n: Numbers) -> Iterator[Part]:
     for at in n.settings:
@@ -371,3 +503,38 @@ def frontier(n: Numbers) -> Iterator[Part]:
             for cost, kept in n.points(method, at):
                 if cost <= bits:
                     yield above(0, own - kept, f"T-Switch beyond {title(method)}, {at}", "points")
+
+
+# ------------------------------------------------------------------ printed numbers
+
+
+@CHAPTER.printed
+def printed_numbers(backbones: Sequence[str] = ("ViT-B-32", "ViT-L-14")) -> dict[str, Numbers]:
+    """Return what the papers on EMR-Merging and WEMoE print; T-Switch's own we could not read.
+
+    Parameters
+    ----------
+    backbones : sequence of str
+    """
+
+    def accuracy(method: str, at: Setting) -> Estimate:
+        table = "wemoe_main" if method in ("wemoe", "fine_tuned") else "emr_main"
+        where = {"backbone": at.encoder, "method": method, "num_tasks": at.num_tasks}
+        return reported_estimate(table, metric="accuracy_percent", **where)
+
+    def share(method: str, at: Setting, bits: int, base_bits: int) -> Estimate:
+        """Storage over that of full precision; the page has `base_bits` 3 alone."""
+        own, full = (
+            reported_estimate(
+                "tvq_storage", metric="storage_gigabyte", num_tasks=at.num_tasks, **where
+            )
+            for where in ({"method": method, "bits": bits}, {"method": "fine_tuned"})
+        )
+        return own / full
+
+    main = [Setting(8, backbone, smaller=backbone != "ViT-L-14") for backbone in backbones]
+    sizes = [Setting(size, "ViT-L-14", smaller=False) for size in (8, 14, 20)]
+    return {
+        "relatives": Numbers(main, accuracy=accuracy),
+        "quantised": Numbers(sizes, share=share),
+    }
