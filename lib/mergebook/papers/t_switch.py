@@ -310,7 +310,7 @@ def routers_come_close(n: Numbers) -> Iterator[Part]:
 )
 def small(n: Numbers) -> Iterator[Part]:
     for at in n.settings:
-        share = n.bits("groups of four", DROP, at) / 32
+        share = n.bits("groups of four", DROP, at) * (1 / 32)
         yield below(0.03, share, f"switches over 32 bits an entry, {at}")
 
 
@@ -321,7 +321,7 @@ def small(n: Numbers) -> Iterator[Part]:
 )
 def small_at_ninety(n: Numbers) -> Iterator[Part]:
     for at in n.settings:
-        share = n.bits("groups of four", 0.9, at) / 32
+        share = n.bits("groups of four", 0.9, at) * (1 / 32)
         yield below(0.03, share, f"switches over 32 bits an entry, {at}")
 
 
