@@ -337,12 +337,13 @@ def groups_pay(n: Numbers) -> Iterator[Part]:
 
 
 @CHAPTER.claim(
-    "Groups of four take at most 10 % more than the entropy, at every share", where=OURS,
+    "Groups of four take at most 10 % more than the entropy, from 60 % discarded on",
+    where=OURS,
     page="storage",
-)  # fmt: skip
+)
 def near_entropy(n: Numbers) -> Iterator[Part]:
     for at in n.settings:
-        for drop in n.drops:
+        for drop in (drop for drop in n.drops if drop >= DROP):
             more = n.bits("groups of four", drop, at) / n.bits("entropy", drop, at)
             yield below(1.1, more, f"groups of four over the entropy, {drop:.0%}, {at}", ".3f")
 
