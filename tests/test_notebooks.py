@@ -23,6 +23,7 @@ OTHERWISE = {
     "tall_masks/reported_numbers": {"num_tasks": [8], "language_tasks": [7]},
     "cart/reported_numbers": {"num_tasks": [8]},
     "intervmerge/reported_numbers": {"backbones": ["ViT-B-32"]},
+    "t_switch/reported_numbers": {"backbones": ["ViT-B-32"]},
 }
 
 each_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS.values(), ids=NOTEBOOKS)

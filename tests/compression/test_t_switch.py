@@ -187,6 +187,16 @@ def test_storage_by_hand_and_groups_that_do_not_divide(group_size):
     assert mb.merge("t_switch", loaded, knob="task").knobs.shape == (1, 2, 1)
 
 
+@given(case=cases(), drop=st.floats(0, 1), group_size=st.sampled_from([1, 3, 4, 64]))
+def test_the_file_has_the_bytes_of_the_formula(tmp_path_factory, case, drop, group_size):
+    merged = mb.merge("t_switch", case.load(), drop=drop, group_size=group_size)
+    data = merged.save(tmp_path_factory.mktemp("file") / "switches.safetensors").read_bytes()
+    tensors = len(data) - 8 - int.from_bytes(data[:8], "little")
+    # Each task's stream of bits is filled up to a whole byte, tensor by tensor.
+    most = sum(len(merged.counts(task)) for task in merged.tasks)
+    assert merged.storage().bits / 8 <= tensors <= merged.storage().bits / 8 + most
+
+
 def test_codings_by_hand():
     merged = mb.merge("t_switch", experts(VECTOR), drop=0.5)
     bits = codings(merged)

@@ -132,3 +132,14 @@ def test_comparison_is_tidy(bench):
 def test_bad_input(bench, call, error, message):
     with pytest.raises(error, match=message):
         call(bench)
+
+
+def test_other_weights_are_judged_by_the_experts_that_were_there(bench):
+    base = mb.analysis.discard(bench.experts, 1.0)
+    other = bench.with_experts(base)
+    found = other.accuracies(other.merge("fine_tuned")).set_index("task")
+    expected = bench.accuracies(bench.merge("zero_shot")).set_index("task")
+    assert found["normalised"].tolist() == expected["normalised"].tolist()
+    assert (found["normalised"] != 1).any()
+    with pytest.raises(ExperimentError, match="experts of shapes for a benchmark of shapes, cells"):
+        bench.with_experts(base.select(["shapes"]))

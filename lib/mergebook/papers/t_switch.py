@@ -11,6 +11,7 @@ votes), and ``points(method, at)`` (bits and accuracy of a method's settings).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from mergebook.claims import OURS, Chapter, Numbers, Part, Setting, above, below
 from mergebook.report.reported import reported_estimate
@@ -23,12 +24,13 @@ STUDY = "study of task vectors, at second hand"
 DROP = 0.6  # discarded by the released commands
 STATIC = ("task_arithmetic", "ties", "adamerging_layer_pp")
 FULL, ROW, TENSOR, TASK = "full values", "one a row", "one a tensor", "one a task"
+claim = partial(CHAPTER.claim, printed="")  # the paper's own tables could not be read
 
 
 # ------------------------------------------------------------------ pulse
 
 
-@CHAPTER.claim(
+@claim(
     "Discarding the lowest 60 % of a task vector costs less than 1 point",
     where=f"{STUDY}; the released share, our margin",
     page="pulse",
@@ -39,7 +41,7 @@ def low_is_free(n: Numbers) -> Iterator[Part]:
         yield below(0.01, loss, f"experts beyond what is left, {at}", "points")
 
 
-@CHAPTER.claim(
+@claim(
     "Discarding low entries makes the experts better",
     where=f"{ABSTRACT}: only entries above a threshold contribute positively",
     page="pulse",
@@ -50,7 +52,7 @@ def low_helps(n: Numbers) -> Iterator[Part]:
         yield above(0, gain, f"what is left beyond the experts, {at}", "points")
 
 
-@CHAPTER.claim(
+@claim(
     "Discarding the highest 60 % takes more than half of what fine-tuning gained",
     where=f"{STUDY}; the shares are ours",
     page="pulse",
@@ -62,7 +64,7 @@ def high_collapses(n: Numbers) -> Iterator[Part]:
         yield above(0, loss, f"loss beyond half of the gain, {at}", "points")
 
 
-@CHAPTER.claim(
+@claim(
     "It is size that counts: the largest tenth of the entries is worth more than the other nine",
     where=f"{ABSTRACT}: pulse-like; the shares are ours",
     page="pulse",
@@ -73,7 +75,7 @@ def pulse(n: Numbers) -> Iterator[Part]:
         yield above(0, gain, f"largest tenth beyond the rest, {at}", "points")
 
 
-@CHAPTER.claim(
+@claim(
     "Discarding the lowest is better than discarding at random, rescaled or not, at every share",
     where=STUDY,
     page="pulse",
@@ -89,7 +91,7 @@ def random_is_worse(n: Numbers) -> Iterator[Part]:
 # ------------------------------------------------------------------ binarise
 
 
-@CHAPTER.claim(
+@claim(
     "After discarding, signs with one number per tensor lose less than 1 point to full values",
     where=f"{ABSTRACT}: almost no decrease; our margin",
     page="binarise",
@@ -100,7 +102,7 @@ def signs_keep(n: Numbers) -> Iterator[Part]:
         yield below(0.01, loss, f"full values beyond signs, {at}", "points")
 
 
-@CHAPTER.claim(
+@claim(
     "The more is discarded, the better are signs beside full values: 90 % against 60 %",
     where=f"{ABSTRACT}, as we read it; the shares are ours",
     page="binarise",
@@ -115,7 +117,7 @@ def signs_gain(n: Numbers) -> Iterator[Part]:
         yield above(0, many - few, f"the same beyond that at 60 %, {at}", "points")
 
 
-@CHAPTER.claim(
+@claim(
     "At 3 % of the full-precision storage, or less, signs keep more than 99 % of the accuracy",
     where=f"{ABSTRACT}: only 1 to 3 % of the storage; our margin",
     page="binarise",
@@ -127,7 +129,7 @@ def promised(n: Numbers) -> Iterator[Part]:
         yield above(0.99, n.kept(f"{TENSOR}, {best:g}", at), f"signs, {best:.0%} discarded, {at}")
 
 
-@CHAPTER.claim(
+@claim(
     "One number per tensor is better than one per task",
     where=f"{CODE}, against the text at second hand",
     page="binarise",
@@ -138,7 +140,7 @@ def number_per_tensor(n: Numbers) -> Iterator[Part]:
         yield above(0, gain, f"per tensor beyond per task, {at}", "points")
 
 
-@CHAPTER.claim(
+@claim(
     "One number per row gains less than 1 point over one per tensor", where=OURS, page="binarise"
 )
 def number_per_row(n: Numbers) -> Iterator[Part]:
@@ -150,7 +152,7 @@ def number_per_row(n: Numbers) -> Iterator[Part]:
 # ------------------------------------------------------------------ merge_after_discard
 
 
-@CHAPTER.claim(
+@claim(
     "Discarding at random makes the merge worse: 80 % against nothing, at scale 0.3",
     where=STUDY,
     page="merge_after_discard",
@@ -161,7 +163,7 @@ def random_hurts(n: Numbers) -> Iterator[Part]:
         yield above(0, loss, f"nothing discarded beyond 80 % at random, {at}", "points")
 
 
-@CHAPTER.claim(
+@claim(
     "Discarding the lowest makes the merge better: the best share beyond none",
     where=STUDY,
     page="merge_after_discard",
@@ -173,7 +175,7 @@ def low_helps_merging(n: Numbers) -> Iterator[Part]:
         yield above(0, gain, f"{best:.0%} discarded beyond nothing, {at}", "points")
 
 
-@CHAPTER.claim(
+@claim(
     "Signs merge as well as full values: less than 1 point lost at every share",
     where=f"{ABSTRACT}: almost no decrease; our margin",
     page="merge_after_discard",
@@ -188,7 +190,7 @@ def signs_merge(n: Numbers) -> Iterator[Part]:
 # ------------------------------------------------------------------ main_table
 
 
-@CHAPTER.claim(
+@claim(
     "Auto-Switch is better than every merge that gives one model",
     where=f"{ABSTRACT}: significant improvements over existing baselines",
     page="main_table",
@@ -200,7 +202,7 @@ def beats_static(n: Numbers) -> Iterator[Part]:
             yield above(0, gain, f"Auto-Switch beyond {title(method)}, {at}", "points")
 
 
-@CHAPTER.claim(
+@claim(
     "T-Switch keeps more than 99 % of the experts' accuracy",
     where="main table, at second hand; our margin",
     page="main_table",
@@ -210,7 +212,7 @@ def keeps(n: Numbers) -> Iterator[Part]:
         yield above(0.99, n.normalised("t_switch", at), f"T-Switch, {at}")
 
 
-@CHAPTER.claim(
+@claim(
     "T-Switch is better than EMR-Merging, at less storage",
     where="main table, at second hand",
     page="main_table",
@@ -223,7 +225,7 @@ def beats_emr(n: Numbers) -> Iterator[Part]:
         yield above(0, less, f"storage of EMR beyond that of T-Switch, {at}", "points")
 
 
-@CHAPTER.claim(
+@claim(
     "Auto-Switch, which guesses the task, loses less than 1 point to T-Switch, which is told",
     where="main table, at second hand; our margin",
     page="main_table",
@@ -234,7 +236,7 @@ def guesses_well(n: Numbers) -> Iterator[Part]:
         yield below(0.01, loss, f"T-Switch beyond Auto-Switch, {at}", "points")
 
 
-@CHAPTER.claim(
+@claim(
     "Auto-Switch is better than Twin-Merging, at less storage",
     where="main table, at second hand",
     page="main_table",
@@ -247,7 +249,7 @@ def beats_twin(n: Numbers) -> Iterator[Part]:
         yield above(0, less, f"storage of Twin-Merging beyond that of Auto-Switch, {at}", "points")
 
 
-@CHAPTER.claim(
+@claim(
     "Switches that are learned (FlexSwitch) are better than rules, at less storage",
     where="abstract of the successor",
     by="Gao et al. 2026",
@@ -303,7 +305,7 @@ def routers_come_close(n: Numbers) -> Iterator[Part]:
 # ------------------------------------------------------------------ storage
 
 
-@CHAPTER.claim(
+@claim(
     "The switches take at most 3 % of full-precision task vectors, 60 % discarded as released",
     where=f"{ABSTRACT}, with the released share",
     page="storage",
@@ -314,7 +316,7 @@ def small(n: Numbers) -> Iterator[Part]:
         yield below(0.03, share, f"switches over 32 bits an entry, {at}")
 
 
-@CHAPTER.claim(
+@claim(
     "The switches take at most 3 % of full-precision task vectors if 90 % are discarded",
     where=f"{ABSTRACT}; the share is ours",
     page="storage",
@@ -325,7 +327,7 @@ def small_at_ninety(n: Numbers) -> Iterator[Part]:
         yield below(0.03, share, f"switches over 32 bits an entry, {at}")
 
 
-@CHAPTER.claim(
+@claim(
     "Groups of four take fewer bits than a mask and signs at 60 % discarded",
     where=CODE,
     page="storage",
@@ -336,7 +338,7 @@ def groups_pay(n: Numbers) -> Iterator[Part]:
         yield above(0, less, f"mask and signs beyond groups of four, bits, {at}", ".3f")
 
 
-@CHAPTER.claim(
+@claim(
     "Groups of four take at most 10 % more than the entropy, from 60 % discarded on",
     where=OURS,
     page="storage",
@@ -348,7 +350,7 @@ def near_entropy(n: Numbers) -> Iterator[Part]:
             yield below(1.1, more, f"groups of four over the entropy, {drop:.0%}, {at}", ".3f")
 
 
-@CHAPTER.claim(
+@claim(
     "The tensors of a file have the size of the formula, to 1 in 10,000", where=OURS, page="storage"
 )
 def on_disk(n: Numbers) -> Iterator[Part]:
@@ -359,7 +361,7 @@ def on_disk(n: Numbers) -> Iterator[Part]:
 # ------------------------------------------------------------------ routing
 
 
-@CHAPTER.claim(
+@claim(
     "The vote names the right task for more than 95 % of images",
     where="design of Auto-Switch; our margin",
     page="routing",
@@ -369,7 +371,7 @@ def votes_right(n: Numbers) -> Iterator[Part]:
         yield above(0.95, n.right("base", n.exemplars, 10, at), f"right votes, {at}")
 
 
-@CHAPTER.claim(
+@claim(
     "Voting in batches of one task, as released, is better than voting image by image",
     where=OURS,
     page="routing",
@@ -380,7 +382,7 @@ def batches_flatter(n: Numbers) -> Iterator[Part]:
         yield above(0, gain, f"batches beyond single images, {at}", "points")
 
 
-@CHAPTER.claim(
+@claim(
     "In mixed batches the vote fails: worse than image by image by more than 10 points",
     where=OURS,
     page="routing",
@@ -391,7 +393,7 @@ def mixed_fail(n: Numbers) -> Iterator[Part]:
         yield above(0.1, loss, f"single images beyond mixed batches, {at}", "points")
 
 
-@CHAPTER.claim(
+@claim(
     "Features of the base route as well as those of the average: less than 1 point apart",
     where=f"{CODE} has the base, the text at second hand the average; our margin",
     page="routing",
@@ -403,7 +405,7 @@ def extractors(n: Numbers) -> Iterator[Part]:
         yield below(0.01, -gap, f"base beyond average, {at}", "points")
 
 
-@CHAPTER.claim(
+@claim(
     "Ten stored images of each task are enough: less than 1 point behind all",
     where=OURS,
     page="routing",
@@ -418,7 +420,7 @@ def few_exemplars(n: Numbers) -> Iterator[Part]:
 # ------------------------------------------------------------------ other_backbones
 
 
-@CHAPTER.claim(
+@claim(
     "Signs of LoRA's factors keep LoRA's accuracy at 40 % discarded: less than 1 point lost",
     where=f"{CODE}; our margin",
     page="other_backbones",
@@ -429,7 +431,7 @@ def factors_keep(n: Numbers) -> Iterator[Part]:
         yield below(0.01, loss, f"LoRA beyond signs of its factors, {at}", "points")
 
 
-@CHAPTER.claim(
+@claim(
     "Signs of the product keep more than signs of the factors", where=OURS, page="other_backbones"
 )
 def product_keeps_more(n: Numbers) -> Iterator[Part]:
@@ -441,11 +443,10 @@ def product_keeps_more(n: Numbers) -> Iterator[Part]:
 # ------------------------------------------------------------------ quantised
 
 
-@CHAPTER.claim(
+@claim(
     "T-Switch at 60 % is better than two bits of every entry (TVQ), at fewer bits",
     where=OURS,
     page="quantised",
-    printed="",
 )
 def beats_bits(n: Numbers) -> Iterator[Part]:
     for at in n.settings:
@@ -453,12 +454,11 @@ def beats_bits(n: Numbers) -> Iterator[Part]:
         yield above(0, gain, f"T-Switch beyond TVQ, {at}", "points")
 
 
-@CHAPTER.claim(
+@claim(
     "Offsets from a shared vector (RTVQ) are better than TVQ at two bits",
     where="project page",
     by="Kim et al. 2025",
     page="quantised",
-    printed="",
 )
 def shared_offsets(n: Numbers) -> Iterator[Part]:
     for at in n.settings:
@@ -477,12 +477,11 @@ def eight_percent(n: Numbers) -> Iterator[Part]:
         yield below(0.08, n.share("rtvq", at, bits=2, base_bits=3), f"storage of RTVQ, {at}")
 
 
-@CHAPTER.claim(
+@claim(
     "At these bits RTVQ loses less than 1 point to the experts",
     where=f"{ABSTRACT}: maintains or improves; our margin",
     by="Kim et al. 2025",
     page="quantised",
-    printed="",
 )
 def bits_are_enough(n: Numbers) -> Iterator[Part]:
     for at in n.settings:
@@ -490,11 +489,10 @@ def bits_are_enough(n: Numbers) -> Iterator[Part]:
         yield below(0.01, loss, f"experts beyond RTVQ, {at}", "points")
 
 
-@CHAPTER.claim(
+@claim(
     "T-Switch is on the frontier: at 60 % nothing here keeps as much with fewer bits",
     where=OURS,
     page="quantised",
-    printed="",
 )
 def frontier(n: Numbers) -> Iterator[Part]:
     for at in n.settings:
