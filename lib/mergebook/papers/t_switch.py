@@ -412,9 +412,20 @@ def extractors(n: Numbers) -> Iterator[Part]:
     needs="10 exemplars among those tried",
 )
 def few_exemplars(n: Numbers) -> Iterator[Part]:
-    for at in n.settings if n.few == 10 else ():
+    for at in n.settings if 10 in n.tried else ():
         loss = n.right("base", n.exemplars, 10, at) - n.right("base", 10, 10, at)
         yield below(0.01, loss, f"all stored images beyond ten, {at}", "points")
+
+
+@claim(
+    "One neighbour names the right task as often as the released ten: less than 1 point behind",
+    where=OURS,
+    page="routing",
+)
+def one_neighbour(n: Numbers) -> Iterator[Part]:
+    for at in n.settings:
+        loss = n.right("base", n.exemplars, 10, at) - n.right("base", n.exemplars, 1, at)
+        yield below(0.01, loss, f"ten neighbours beyond one, {at}", "points")
 
 
 # ------------------------------------------------------------------ other_backbones
