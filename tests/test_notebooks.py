@@ -11,7 +11,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from mergebook.execution import execute
+from mergebook.execution import QUIET, environment, execute
 from mergebook.notebooks import find_notebooks
 from mergebook.suites import load_suite
 from mergebook.training import default_recipe, finetune_experts
@@ -129,24 +129,40 @@ def outputs(path):
 
 
 @pytest.fixture(scope="session")
-def rerun(smoke_project, common, tmp_path_factory):
-    """Execute a notebook in the smoke profile, with some parameters changed."""
+def smoke_values(smoke_project, common):
+    """Values of a notebook in the smoke profile with some changed; fine-tunes their experts."""
     profile = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text(encoding="utf-8"))
 
-    def run(notebook, **changes):
+    def resolve(notebook, **changes):
         values = notebook.resolve(notebook.in_profile(profile) | changes)
-        folder = tmp_path_factory.mktemp("rerun")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("MERGEBOOK_CHECKPOINTS", str(smoke_project / "checkpoints"))
-            with FileLock(common / "experts.lock"):  # several notebooks need the same
-                for need in notebook.experts(values):
-                    suite = load_suite("mini", need["num_tasks"])
-                    recipe = default_recipe(need["steps"])
-                    finetune_experts(suite, need["backbone"], need["seed"], jobs=1, recipe=recipe)
-            execute(notebook, values, folder / "executed.ipynb", folder / "results")
-        return folder
+        with FileLock(common / "experts.lock"):  # several notebooks need the same
+            for need in notebook.experts(values):
+                suite = load_suite("mini", need["num_tasks"])
+                recipe = default_recipe(need["steps"])
+                finetune_experts(suite, need["backbone"], need["seed"], jobs=1, recipe=recipe)
+        return values
 
-    return run
+    return resolve
+
+
+@pytest.fixture(autouse=True)
+def smoke_experts(request, monkeypatch):
+    """Let tests that run a notebook find the experts of the smoke build."""
+    if "smoke_values" in request.fixturenames:
+        folder = request.getfixturevalue("smoke_project") / "checkpoints"
+        monkeypatch.setenv("MERGEBOOK_CHECKPOINTS", str(folder))
+
+
+def run_cells(notebook, values, results):
+    """Run a notebook's code in this process: half of a kernel's time goes to its imports."""
+    space = {"__name__": "__main__"}
+    (results / notebook.name).mkdir(parents=True)
+    with environment(MERGEBOOK_RESULTS=str(results), MPLBACKEND="Agg", **QUIET):
+        for cell in notebook.cells:
+            if cell["cell_type"] == "code":
+                exec(compile("".join(cell["source"]), notebook.name, "exec"), space)
+                if "parameters" in cell["metadata"].get("tags", ()):
+                    space |= values
 
 
 # Columns that differ between any two runs.
@@ -163,11 +179,15 @@ def measured(folder, notebook):
 
 
 @each_notebook
-def test_results_follow_the_parameters(notebook, smoke_project, rerun):
+def test_results_follow_the_parameters(
+    notebook, smoke_project, smoke_values, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(ROOT)
     assert outputs(smoke_project / "executed" / f"{notebook.name}.ipynb"), "it shows something"
     before = measured(smoke_project / "results", notebook)
     changes = OTHERWISE.get(notebook.name, {"seed": 1})
-    after = measured(rerun(notebook, **changes) / "results", notebook)
+    run_cells(notebook, smoke_values(notebook, **changes), tmp_path)
+    after = measured(tmp_path, notebook)
     assert before and before.keys() == after.keys()
     assert [name for name, table in before.items() if table.equals(after[name])] == []
 
@@ -179,14 +199,15 @@ def test_the_smoke_run_is_clean(notebook, smoke_project):
         assert output.get("name") != "stderr", output.text
 
 
-def test_the_main_table_follows_size_and_backbone(rerun):
+def test_the_main_table_follows_size_and_backbone(smoke_values, tmp_path):
     notebook = NOTEBOOKS["tall_masks/main_table"]
-    folder = rerun(notebook, num_tasks=14, backbone="mini-large", steps=5)
-    results = folder / "results" / notebook.name
+    values = smoke_values(notebook, num_tasks=14, backbone="mini-large", steps=5)
+    execute(notebook, values, tmp_path / "executed.ipynb", tmp_path / "results")
+    results = tmp_path / "results" / notebook.name
     table = pd.read_csv(results / "per_task.csv")
     assert set(table["num_tasks"]) == {14}
     assert set(table["backbone"]) == {"mini-large"}
     assert table["task"].nunique() == 14
-    text = json.dumps(outputs(folder / "executed.ipynb"))
+    text = json.dumps(outputs(tmp_path / "executed.ipynb"))
     assert "Main table. mini-large, 14 tasks" in text
     assert "Main table. mini-large, 8 tasks" not in text

@@ -104,7 +104,7 @@ def _log_ticks(ax: Axes, values: Sequence[float]) -> None:
         if value >= 0.999 * apart * some[-1]:
             some.append(value)
     some = [*(value for value in some if value * apart <= values[-1]), values[-1]]
-    ax.set_xticks(some, [f"{value:g}" for value in some])
+    ax.set_xticks(some, [f"{value:.3g}" if value < 1000 else f"{value:g}" for value in some])
     ax.minorticks_off()
 
 
