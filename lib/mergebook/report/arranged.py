@@ -16,6 +16,7 @@ METRICS = {
     "normalised_accuracy_percent": "Normalised, %",
     "normalised_validation_accuracy_percent": "Normalised validation accuracy, %",
     "storage_gigabit": "Storage, gigabits",
+    "storage_megabyte": "Storage, MB",
     "active_entries_percent": "Active, % of all stored weights",
 }
 PAPER_NAMES = {"ViT-B-32": "ViT-B/32", "ViT-B-16": "ViT-B/16", "ViT-L-14": "ViT-L/14"}
