@@ -10,7 +10,16 @@ import pytest
 from mergebook.claims import Chapter, Numbers, above, load_claims
 from mergebook.errors import ReportError
 from mergebook.report import chapter_verdicts, comparisons, judgement_rows, strip_figure
-from mergebook.report.verdicts import BUILD, LOOKS, badge, limit, sources, value, verdict_table
+from mergebook.report.verdicts import (
+    BUILD,
+    LOOKS,
+    badge,
+    cell,
+    limit,
+    sources,
+    value,
+    verdict_table,
+)
 from mergebook.uncertainty import Estimate, exact
 
 CHAPTER = Chapter("letters", paper="someone2024", authors="Someone 2024")
@@ -94,6 +103,16 @@ def test_limits_and_values_are_text():
     first, second = judged(0.984, exact(-0.0001))
     assert (limit(first), limit(second)) == ("> 99\N{NARROW NO-BREAK SPACE}%", "> 0 points")
     assert value(second) == "0.0 points"
+
+
+def test_an_interval_shows_on_which_side_it_ends_and_a_count_has_none():
+    html = table(Full=rows(0.984, shift=exact(0.007)))
+    assert "(0.7 to 0.7)" not in html
+    row = rows(0.984).iloc[0].copy()
+    row["measured_low"], row["measured_high"] = 0.9848, 0.9904
+    assert "98.48 to 99.04" in cell(row)
+    row["measured_high"] = 0.9916
+    assert "98.5 to 99.2" in cell(row)
 
 
 def test_formulas_and_all_parts_unfold():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit
 
 from mergebook import paths
 from mergebook.errors import ReportError
@@ -132,8 +132,8 @@ def over_seeds(summary: pd.DataFrame) -> pd.DataFrame:
     """
     groups = summary.groupby("method", sort=False)["normalised"]
     count, spread = groups.size(), groups.std(ddof=1)
-    quantile = stats.t.ppf(0.975, (count - 1).clip(lower=1))
-    half = pd.Series(quantile, count.index) * spread / np.sqrt(count)
+    quantile = stdtrit((count - 1).clip(lower=1), 0.975)
+    half = quantile * spread / np.sqrt(count)
     return pd.DataFrame({"seeds": count, "mean": groups.mean(), "half": half})
 
 

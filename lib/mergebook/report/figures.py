@@ -1,4 +1,7 @@
-"""The book's figures: each function returns a matplotlib figure, for `embed.show` to embed."""
+"""The book's figures: each function returns a matplotlib figure, for `embed.show` to embed.
+
+seaborn takes a second to import, with all of scipy's statistics: only heat maps wait for it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -133,6 +135,8 @@ def per_task_heatmap(frames: Frames, *, value: str = "accuracy") -> Figure:
         squeeze=False,
         layout="constrained",
     )
+    import seaborn as sns
+
     look = {
         "cmap": "cividis",
         "vmin": 10 * np.floor(min(c.min(axis=None) for c in tables.values()) / 10),
@@ -184,6 +188,8 @@ def heat_figure(
     Figure
         One scale of colours for each source; the best cell of a panel has a frame.
     """
+    import seaborn as sns
+
     panels = by_facet(frames, facet)
     fig, cells = grid(panels, lambda f: 1.1 + 0.27 * f[rows].nunique(), xlabel, ylabel, share=False)
     for ax, frame in cells:

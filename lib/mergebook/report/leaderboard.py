@@ -1,4 +1,4 @@
-"""The leaderboard's tables and figures."""
+"""The leaderboard's tables and figures; seaborn and adjustText are imported where they draw."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import pandas as pd
-import seaborn as sns
-from adjustText import adjust_text
 from IPython.display import HTML
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -199,6 +197,8 @@ def frontier_figure(summary: pd.DataFrame, *, num_tasks: int) -> Figure:
 
 def _name_points(ax: Axes, points: Mapping[str, tuple[float, float]], among: pd.DataFrame) -> None:
     """Write methods' titles where they hide neither each other nor any point of the figure."""
+    from adjustText import adjust_text
+
     texts = [
         ax.text(1.06 * x, y, get_method(name).title, fontsize=10, va="center", zorder=4)
         for name, (x, y) in points.items()
@@ -233,6 +233,8 @@ def search_figure(curves: pd.DataFrame, parameter: str = "scale") -> Figure:
     ReportError
         If no method was searched over this parameter.
     """
+    import seaborn as sns
+
     points = curves["point"].map(json.loads).map(lambda point: point.get(parameter))
     frame = curves.assign(value=points).dropna(subset="value")
     if frame.empty:

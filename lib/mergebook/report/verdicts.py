@@ -97,8 +97,15 @@ def value(row: pd.Series | Judgement) -> str:
 
 
 def _interval(row: pd.Series | Judgement, digits: int = 1) -> str:
+    """Return an interval as text: empty for a count, with a digit more where a bound looks met."""
+    low, high = row.measured_low, row.measured_high
+    if low == high:
+        return ""
     form = "cell" if row.form in FORMS else row.form
-    return between(row.measured_low, row.measured_high, form, digits)
+    alike = [
+        shown(bound, form, digits) == shown(row.claimed, form, digits) for bound in (low, high)
+    ]
+    return between(low, high, form, digits + any(alike))
 
 
 def cell(row: pd.Series | Judgement, claimed: str = "", interval: bool = True) -> Markup:
@@ -115,7 +122,7 @@ def cell(row: pd.Series | Judgement, claimed: str = "", interval: bool = True) -
     if row.verdict == NOT_TESTABLE:
         return Markup("{}<br><small>{}</small>").format(badge(row.verdict), row.what)
     numbers = Markup("<b>{}</b>").format(value(row))
-    if interval:
+    if interval and _interval(row):
         numbers += Markup(" <small>({})</small>").format(_interval(row))
     own = f" (claimed {limit(row)})" if claimed and limit(row) != claimed else ""
     return Markup("{}<br>{}<br><small>{}{}</small>").format(
@@ -239,7 +246,7 @@ def comparisons(judgements: Iterable[Judgement], title: str, *, reading: bool = 
             part.what: {
                 "Claimed": limit(part),
                 "Measured" if not reading else "Printed": value(part),
-                heading: _interval(part, 2 if reading else 1),
+                heading: _interval(part, 2 if reading else 1) or EMPTY,
                 "Verdict": badge(part.verdict),
             }
             for part in each.parts
