@@ -4,6 +4,7 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
+pytestmark = pytest.mark.xdist_group("tour")  # one worker opens all pages, for all tests
 MAIN_TABLE = "executed/tall_masks/main_table.html"
 CONTRAST = 4.5  # WCAG 2.1 AA for text
 
