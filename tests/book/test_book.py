@@ -67,7 +67,7 @@ def test_the_book_has_its_pages(pages):
     assert {MAIN_TABLE, "book/run_it_yourself.html", "book/how_to_cite.html"} <= set(pages)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def tour(pages, visit, browser):
     """Each page with what happened when it was opened, and its images' texts and states."""
     hurry = "for (const image of document.images) image.loading = 'eager'"
