@@ -4,7 +4,6 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
-pytestmark = pytest.mark.xdist_group("tour")  # one worker opens all pages, for all tests
 MAIN_TABLE = "executed/tall_masks/main_table.html"
 CONTRAST = 4.5  # WCAG 2.1 AA for text
 
@@ -67,7 +66,7 @@ def test_the_book_has_its_pages(pages):
     assert {MAIN_TABLE, "book/run_it_yourself.html", "book/how_to_cite.html"} <= set(pages)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tour(pages, visit, browser):
     """Each page with what happened when it was opened, and its images' texts and states."""
     hurry = "for (const image of document.images) image.loading = 'eager'"

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mergebook.compression.t_switch import magnitude
 from mergebook.errors import ParameterError, unknown
 from mergebook.weights import Experts
 
@@ -104,7 +105,7 @@ def binarise(experts: Experts, *, per: Per = "tensor") -> Experts:
     def flatten(name: str, task: str, delta: Tensor) -> Tensor:
         rows = delta.reshape(len(delta), -1) if per == "row" and delta.ndim > 1 else delta.flatten()
         squares, kept = total[task] if per == "model" else _sums(rows).unbind(-1)
-        knob = (squares / kept.clamp(min=1)).sqrt().to(delta)
+        knob = magnitude(squares, kept).to(delta)
         return (rows.sign() * knob[..., None]).reshape(delta.shape)
 
     return _changed(experts, flatten)

@@ -503,7 +503,7 @@ def product_keeps_more(n: Numbers) -> Iterator[Part]:
 
 
 @claim(
-    "T-Switch at 60 % is better than two bits of every entry (TVQ), at fewer bits",
+    "T-Switch at 60 % is better than two bits of every entry (TVQ)",
     where=OURS,
     page="quantised",
 )
