@@ -34,13 +34,17 @@ IMAGES, HEAD, LABELS = torch.zeros(6, 3, 32, 32), torch.ones(3, 64), torch.zeros
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("inputs", IMAGES.byte(), "must be floating point [N, 3, S, S], got uint8 [6, 3, 32, 32]"),
-        ("inputs", IMAGES[:, :1], "must be floating point [N, 3, S, S], got float32 [6, 1, 32, 32"),
-        ("inputs", IMAGES[0], "must be floating point [N, 3, S, S], got float32 [3, 32, 32]"),
+        ("inputs", IMAGES.byte(), "or whole numbers [N, L], got uint8 [6, 3, 32, 32]"),
+        (
+            "inputs",
+            IMAGES[:, :1],
+            "must be floating point [N, 3, S, S], or whole numbers [N, L], got float32 [6, 1",
+        ),
+        ("inputs", IMAGES[0], "or whole numbers [N, L], got float32 [3, 32, 32]"),
         ("inputs", IMAGES.permute(0, 2, 3, 1), "got float32 [6, 32, 32, 3]"),
-        ("inputs", IMAGES.numpy(), "must be floating point [N, 3, S, S], got a ndarray"),
+        ("inputs", IMAGES.numpy(), "or whole numbers [N, L], got a ndarray"),
         ("inputs", None, "got a NoneType"),
-        ("inputs", IMAGES[:0], "calibration: task 'b' has no images"),
+        ("inputs", IMAGES[:0], "calibration: task 'b' has no inputs"),
         ("inputs", IMAGES[:5], "calibration: task 'b' has 6 labels for 5 images"),
         ("heads", HEAD.long(), "must be floating point [C, D], got int64 [3, 64]"),
         ("heads", HEAD[0], "must be floating point [C, D], got float32 [64]"),
@@ -106,10 +110,11 @@ def test_every_method_refuses_images_and_heads_for_another_backbone(name, expert
         (
             {"inputs": small},
             MethodError,
-            "inputs of task 'a' have 16 x 16 pixels; mini-small takes",
+            r"inputs of task 'a' are float32 \[6, 3, 16, 16\]; mini-small takes floating point "
+            r"\[N, 3, 32, 32\]",
         ),
         ({"heads": narrow}, MethodError, "heads of task 'a' have width 32; features of mini-small"),
-        ({"backbone": "mini"}, BackboneError, "unknown backbone 'mini'; did you mean 'mini-large'"),
+        ({"backbone": "mini"}, BackboneError, "unknown backbone 'mini'; did you mean 'minilm'"),
     ):
         with pytest.raises(error, match=message):
             mb.merge(name, experts, Calibration(**given() | changes))

@@ -21,7 +21,7 @@ _EXPORTS = {
     "Suite": "suites",
     "Task": "suites",
     "get_method": "registry",
-    "list_backbones": "towers.clip",
+    "list_backbones": "towers.backbones",
     "list_methods": "registry",
     "list_suites": "suites",
     "load_backbone": "towers.clip",

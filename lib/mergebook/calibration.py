@@ -1,4 +1,4 @@
-"""Images for the methods that look at some: statistics, adaptation, routing, interventions."""
+"""Images, or texts, for the methods that look at some: statistics, adaptation, routing, ..."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mergebook.errors import CheckpointError, MethodError, shown, unknown
-from mergebook.weights.qkv import Arranged
+from mergebook.weights.qkv import Arranged, shape_of
 from mergebook.weights.sources import ordinary
 
 if TYPE_CHECKING:
     from mergebook.towers.tower import Tower
 
-FIELDS = {"inputs": "images", "heads": "classes", "labels": "labels"}
+FIELDS = {"inputs": "inputs", "heads": "classes", "labels": "labels"}
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A few images per task with the heads that classify them.
+    """A few images per task with the heads that classify them; or texts, for a text encoder.
 
     Attributes
     ----------
     backbone : str
-        Architecture, one of :func:`mergebook.towers.clip.list_backbones`.
-    inputs : mapping of task to Tensor, float32 [N, 3, S, S]
-        Preprocessed images.
+        Architecture, one of :func:`mergebook.towers.backbones.list_backbones`.
+    inputs : mapping of task to Tensor
+        Preprocessed images, float32 [N, 3, S, S]; or texts, int64 [N, L].
     heads : mapping of task to Tensor, float32 [C, D]
         Zero-shot heads; rows have unit length.
     logit_scale : float
@@ -80,7 +80,8 @@ class Calibration:
             self._check_task(task)
 
     def _check_task(self, task: str) -> None:
-        _check(task, "inputs", self.inputs[task], "floating point [N, 3, S, S]", _are_images)
+        wanted = "floating point [N, 3, S, S], or whole numbers [N, L]"
+        _check(task, "inputs", self.inputs[task], wanted, _are_inputs)
         _check(task, "heads", self.heads[task], "floating point [C, D]", _is_head)
         width, first = self.heads[task].shape[1], next(iter(self.heads))
         if width != self.heads[first].shape[1]:
@@ -109,46 +110,41 @@ class Calibration:
 
     @cached_property
     def tower(self) -> Tower:
-        """The image tower as a function of its weights."""
-        from mergebook.towers.tower import Tower  # slow to import, and only needed with images
+        """The encoder as a function of its weights."""
+        from mergebook.towers.backbones import build_tower  # slow to import, for images only
 
-        return Tower(self.backbone)
+        return build_tower(self.backbone)
 
     def check_fits(self, base: Mapping[str, Tensor]) -> None:
-        """Refuse weights, images or heads that are not for the backbone's image tower.
+        """Refuse weights, inputs or heads that are not for the backbone's encoder.
 
         Raises
         ------
         BackboneError
             If there is no backbone of that name.
         MethodError
-            If the images have another size, or the heads another width, than the backbone's.
+            If the inputs have another size, or the heads another width, than the backbone's.
         CheckpointError
             If one of the tower's tensors is missing or has another shape (names the first).
         """
-        from mergebook.towers import clip
-
-        template = clip.visual_template(self.backbone)
-        self._check_sizes(tuple(template.image_size), template.output_dim)
-        tower: Mapping[str, Tensor] = template.state_dict()
-        if any(key.endswith("[q]") for key in base):  # see Experts.arranged
-            tower = Arranged(tower, "split")
-        for key, value in tower.items():
-            found = tuple(base[key].shape) if key in base else None
-            if found != tuple(value.shape):
+        self._check_sizes()
+        stored = base.source if isinstance(base, Arranged) else base
+        for key, shape in self.tower.shapes().items():
+            found = shape_of(stored, key) if key in stored else None
+            if found != tuple(shape):
                 raise CheckpointError(
-                    f"the image tower of {self.backbone} has a tensor {key!r} of shape "
-                    f"{tuple(value.shape)}; the base has "
+                    f"the {self.tower.modality} tower of {self.backbone} has a tensor {key!r} of "
+                    f"shape {tuple(shape)}; the base has "
                     + ("none" if found is None else f"one of shape {found}")
                 )
 
-    def _check_sizes(self, size: tuple[int, int], width: int) -> None:
-        for task, images in self.inputs.items():
-            if tuple(images.shape[2:]) != size:
-                found, wanted = (" x ".join(map(str, each)) for each in (images.shape[2:], size))
+    def _check_sizes(self) -> None:
+        width = self.tower.num_features
+        for task, inputs in self.inputs.items():
+            if not self.tower.fits(inputs):
                 raise MethodError(
-                    f"calibration: inputs of task {task!r} have {found} pixels; "
-                    f"{self.backbone} takes {wanted}, see Backbone.preprocess"
+                    f"calibration: inputs of task {task!r} are {_described(inputs)}; "
+                    f"{self.backbone} takes {self.tower.wanted}, see Backbone.preprocess"
                 )
             if self.heads[task].shape[1] != width:
                 raise MethodError(
@@ -214,12 +210,17 @@ def _check(
     elif fits(value):
         return
     else:
-        found = f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+        found = _described(value)
     raise MethodError(f"calibration: {field} of task {task!r} must be {wanted}, got {found}")
 
 
-def _are_images(value: Tensor) -> bool:
-    return value.is_floating_point() and value.ndim == 4 and value.shape[1] == 3
+def _described(value: Tensor) -> str:
+    return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+
+
+def _are_inputs(value: Tensor) -> bool:
+    are_texts = value.dtype == torch.int64 and value.ndim == 2
+    return are_texts or (value.is_floating_point() and value.ndim == 4 and value.shape[1] == 3)
 
 
 def _is_head(value: Tensor) -> bool:

@@ -20,7 +20,7 @@ def bench(tmp_path_factory):
 
 
 def accuracy_by_hand(bench, state, task, split, size):
-    images, labels = bench.suite[task].images(split, size)
+    images, labels = bench.suite[task].examples(split, size)
     with torch.inference_mode():
         features = clip.visual_encoder("mini-small", state)(bench.backbone.preprocess(images))
     best = [int(np.argmax([f @ w for w in bench.heads[task]])) for f in features]

@@ -16,15 +16,14 @@ from mergebook.activations import (
     solve,
 )
 from mergebook.activations.conflicts import conflict_basis, masking, trimmed_sum
-from mergebook.activations.sensitivity import block_of
 from mergebook.calibration import Calibration
 from mergebook.errors import CheckpointError, ParameterError
 from mergebook.methods.esm import _polarised
 from mergebook.methods.sens import prepare_sens
 from mergebook.registry import get_method
 from mergebook.towers import clip
+from mergebook.towers.backbones import build_tower
 from mergebook.towers.tape import Tape, tower_weights
-from mergebook.towers.tower import Tower
 from mergebook.weights import Experts, Layer
 from mergebook.weights.qkv import named_like
 from oracles import statistics as plain
@@ -55,7 +54,7 @@ def test_the_open_tower_computes_what_the_tower_computes(backbone):
     x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     tape, weights = Tape(backbone), module.state_dict()
     with torch.no_grad():
-        expected = Tower(backbone)(weights, x)
+        expected = build_tower(backbone)(weights, x)
         torch.testing.assert_close(tape(weights, x), expected, rtol=1e-4, atol=1e-5)
         tape.taps.clear()
         for stage in tape.stages():
@@ -82,7 +81,7 @@ def test_gradients_at_the_outputs_leave_no_graph_behind(base, calibration):
         assert all(gradients[key].shape == tap.y.shape for key, tap in tape.taps.items())
     # the gradient of a bias is that of the outputs, summed over images and tokens
     leaf = base[f"{FIRST}mlp.c_fc.bias"].clone().requires_grad_()
-    tower = Tower("mini-small")
+    tower = build_tower("mini-small")
     tower({**base, f"{FIRST}mlp.c_fc.bias": leaf}, images).square().sum().backward()
     own = gradients[f"{FIRST}mlp.c_fc.weight"].sum((0, 1))
     torch.testing.assert_close(own, leaf.grad, rtol=1e-3, atol=1e-4 * float(leaf.grad.abs().max()))
@@ -147,7 +146,9 @@ def test_exact_information_does_not_depend_on_batches_and_the_shortcut_does(base
 def test_with_two_classes_the_information_is_that_of_the_logit_difference(base, calibration):
     head, x = calibration.heads["three"], calibration.inputs["three"][:2]
     leaf = base["proj"].clone().requires_grad_()
-    difference = calibration.logits(Tower("mini-small")({**base, "proj": leaf}, x), "three", head)
+    difference = calibration.logits(
+        build_tower("mini-small")({**base, "proj": leaf}, x), "three", head
+    )
     difference = difference[:, 0] - difference[:, 1]
     wanted = torch.zeros_like(leaf)
     for value in difference:
@@ -385,10 +386,15 @@ def test_high_temperatures_give_task_arithmetic_and_coefficients_have_mean_one(
     wanted = mb.merge("task_arithmetic", experts, scale=0.3).state_dict()
     assert_near(mb.merge("sens", experts, calibration, temperature=1e9).state_dict(), wanted, 1e-6)
     state = prepare_sens(experts, calibration, 3, 0.01)
-    assert set(state) == {block_of(key) for key in experts.trained}
+    assert set(state) == set(experts.trained)
     for coefficients in state.values():
         assert float(coefficients.mean()) == pytest.approx(1)
-    assert float(state["0"].std()) > 0.01
+    assert float(state[f"{FIRST}ln_1.weight"].std()) > 0.01
+    parts = {"conv1.weight": "embedding", f"{FIRST}ln_1.bias": "0", "proj": "output"}
+    tower = calibration.tower
+    assert {key: tower.part_of(key) for key in parts} == parts
+    same = [state[key] for key in state if tower.part_of(key) == "3"]
+    assert len(same) > 5 and all(torch.equal(one, same[0]) for one in same)
 
 
 # ---------------------------------------------------------------- what holds for all
@@ -429,7 +435,7 @@ def test_equal_experts_come_back_where_images_were(name, base, states, calibrati
         return assert_near(merged, states["one"], 1e-6)
     whole = {k: v for k, v in states["one"].items() if v.ndim == 1 or k == "conv1.weight"}
     assert_near({key: merged[key] for key in whole}, whole, 1e-5)
-    tower, x = Tower("mini-small"), calibration.inputs["one"]
+    tower, x = build_tower("mini-small"), calibration.inputs["one"]
     with torch.no_grad():  # on the images themselves nothing drifts
         wanted, got = tower(states["one"], x), tower(merged, x)
     torch.testing.assert_close(got, wanted, rtol=1e-2, atol=1e-3)

@@ -23,7 +23,8 @@ from mergebook.merged import IntervenedModel
 from mergebook.merged.intervened import FORMS, READING, Editor, Site
 from mergebook.registry import Learning
 from mergebook.towers import clip
-from mergebook.towers.tower import Tower
+from mergebook.towers.backbones import build_tower
+from mergebook.towers.vit import ImageTower
 from mergebook.weights import Experts
 from strategies import Case, clones
 
@@ -179,18 +180,20 @@ ViT-L-14,surgery_v2,4,202752
 class Architecture:
     """Depth and width of a tower, from open_clip's configuration."""
 
+    read = "class"
+
     def __init__(self, backbone: str):
         config = open_clip.get_model_config(backbone)
         vision = config["vision_cfg"]
         self.num_blocks = vision["layers"]
         self.width = vision["width"]
         self.num_tokens = 1 + (vision["image_size"] // vision["patch_size"]) ** 2
-        self.features = config["embed_dim"]
+        self.num_features = config["embed_dim"]
 
 
-def numbers_of(tower, features: int, method: str, rank: int) -> list[dict[str, torch.Tensor]]:
+def numbers_of(tower, method: str, rank: int) -> list[dict[str, torch.Tensor]]:
     if method.startswith("surgery"):
-        sites = surgery.surgery_sites(tower, features, blocks=method == "surgery_v2")
+        sites = surgery.surgery_sites(tower, blocks=method == "surgery_v2")
         return starts.start(sites, rank, 1, surgery.draw_surgery, 0)
     form, _, rest = method.partition(" of ")
     blocks = int(rest.removesuffix(" blocks") or 24)
@@ -204,7 +207,7 @@ def numbers_of(tower, features: int, method: str, rank: int) -> list[dict[str, t
 )
 def test_sizes_on_the_papers_architectures(row):
     tower = Architecture(row["backbone"])
-    numbers = numbers_of(tower, tower.features, row["method"], int(row["rank"]))
+    numbers = numbers_of(tower, row["method"], int(row["rank"]))
     count = sum(value.numel() for values in numbers for value in values.values())
     assert count == int(row["numbers"])
 
@@ -238,17 +241,17 @@ def test_one_bias_less():
 
 
 def test_interventions_run_in_the_tower_of_vit_b_32():
-    tower = Tower("ViT-B-32")
+    tower = build_tower("ViT-B-32")
     weights = clip.visual_template("ViT-B-32").state_dict()
     images = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     rank = 1
     for method, wanted in (("intervmerge", 18456), ("surgery_v2", 19456)):
         sites = (
-            surgery.surgery_sites(tower, 512, blocks=True)
+            surgery.surgery_sites(tower, blocks=True)
             if method == "surgery_v2"
             else forms.intervention_sites(tower, "noreft")
         )
-        numbers = numbers_of(tower, 512, method, rank)
+        numbers = numbers_of(tower, method, rank)
         assert sum(v.numel() for n in numbers for v in n.values()) == wanted
         own = [{k: v[0] for k, v in n.items()} for n in numbers]
         with torch.inference_mode():
@@ -496,8 +499,10 @@ def test_a_correction_of_a_model_is_that_of_its_merge(name, experts, calibration
 def test_blocks_before_the_first_edit_run_once(skip, experts, calibration, monkeypatch):
     """Which changes nothing but the time: as with all blocks in each step."""
     counted = []
-    block = Tower.block
-    monkeypatch.setattr(Tower, "block", lambda *given: counted.append(given[2]) or block(*given))
+    block = ImageTower.block
+    monkeypatch.setattr(
+        ImageTower, "block", lambda *given: counted.append(given[2]) or block(*given)
+    )
     options = {"steps": 6, "skip": skip, "blocks": 1, "lr": 1e-2}
     quick = mb.merge("intervmerge", experts, calibration, **options)
     once = {number: counted.count(number) for number in range(6)}

@@ -32,7 +32,7 @@ def test_the_gallery_shows_four_images_of_each_task(suite):
     drawn = [ax for ax in fig.axes if ax.images]
     assert [ax.get_title() for ax in drawn] == [task.title for task in suite]
     for ax, task in zip(drawn, suite, strict=True):
-        strip, samples = ax.images[0].get_array(), task.samples(1).images
+        strip, samples = ax.images[0].get_array(), task.samples(1).inputs
         side = samples.shape[1]
         assert strip.shape == (side, 4 * side + 6, 3)
         assert (strip[:, :side] == samples[0]).all() and (strip[:, -side:] == samples[-1]).all()

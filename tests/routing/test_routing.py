@@ -15,9 +15,9 @@ from mergebook.routing.block_routers import draw_routers
 from mergebook.routing.classifier import train_router
 from mergebook.routing.e_wemoe import largest
 from mergebook.towers import clip, routers
-from mergebook.towers.mixed import MixedEncoder, MixedTower, Mixture, Parts
+from mergebook.towers.backbones import build_tower
+from mergebook.towers.mixed import MixedEncoder, Mixture, Parts, mixed_tower
 from mergebook.towers.routers import routed_by
-from mergebook.towers.tower import Tower
 from mergebook.weights import Experts, sum_tasks
 from oracles.routing import se_features
 from strategies import clones
@@ -41,7 +41,7 @@ def encode(merged, images) -> torch.Tensor:
 
 def tower(weights, images) -> torch.Tensor:
     with torch.inference_mode():
-        return Tower("mini-small")(weights, images)
+        return build_tower("mini-small")(weights, images)
 
 
 # ------------------------------------------------------------------ mixing
@@ -52,7 +52,7 @@ def test_a_mixed_tower_gives_each_image_its_own_weights(base, states, calibratio
     vectors = {k: torch.stack([states[t][k] - base[k] for t in states]) for k in base}
     rows = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 0], [0.5, 0.2, 0.1], [-1, 0, 2], [0, 0, 1]])
     with torch.inference_mode():
-        got = MixedTower("mini-small")(Mixture(base, vectors, rows), images)
+        got = mixed_tower("mini-small")(Mixture(base, vectors, rows), images)
     for image, row, features in zip(images, rows, got, strict=True):
         own = {k: base[k] + sum(w * v for w, v in zip(row, vectors[k], strict=True)) for k in base}
         assert_near(features[None], tower(own, image[None]), 2e-5)
@@ -64,7 +64,7 @@ def test_a_mixed_tower_is_the_tower_where_nothing_is_mixed(backbone):
     size = visual.image_size[0]
     images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        assert_near(MixedTower(backbone)(visual.state_dict(), images), visual(images), 2e-5)
+        assert_near(mixed_tower(backbone)(visual.state_dict(), images), visual(images), 2e-5)
 
 
 @pytest.mark.parametrize("shape", ((), (3,), (2, 0), (2, 3, 1, 2)))
@@ -87,7 +87,7 @@ def test_some_tensors_mixed_and_others_not(base, states, calibration):
         vectors = {k: (states["one"][k] - base[k])[None] for k in base if chosen in k}
         rows = torch.tensor([[1.0], [0], [1], [0], [0], [1]])
         with torch.inference_mode():
-            got = MixedTower("mini-small")(Mixture(base, vectors, rows), images)
+            got = mixed_tower("mini-small")(Mixture(base, vectors, rows), images)
         own = {**base, **{key: states["one"][key] for key in vectors}}
         for image, row, features in zip(images, rows, got, strict=True):
             assert_near(features[None], tower(own if row else base, image[None]), 2e-5)

@@ -75,7 +75,7 @@ def test_arrays_need_no_description(pets):
     assert task.sizes == {"train": 20, "validation": 20, "test": 12}  # half of 40 at most
     assert suite["garden"].sizes == {"train": 150, "validation": 50, "test": 12}  # 50 at least
     for split in SPLITS:
-        images, labels = task.images(split)
+        images, labels = task.examples(split)
         assert images.shape == (task.sizes[split], 8, 8, 3) and images.dtype == np.uint8
         assert labels.dtype == np.int64
         assert labels.tolist() == [number % 3 for number in numbers(images)]
@@ -85,7 +85,7 @@ def test_arrays_need_no_description(pets):
 
 def test_splits_are_disjoint_and_whole(pets):
     task = load_suite(str(pets))["garden"]
-    train, validation, test = (numbers(task.images(split).images) for split in SPLITS)
+    train, validation, test = (numbers(task.examples(split).inputs) for split in SPLITS)
     assert sorted(train + validation) == list(range(200))
     assert sorted(test) == list(range(1000, 1012))
 
@@ -93,13 +93,13 @@ def test_splits_are_disjoint_and_whole(pets):
 def test_seed_orders_and_size_takes_the_first(pets):
     task = load_suite(str(pets))["garden"]
     for split in SPLITS:
-        whole = numbers(task.images(split, seed=5).images)
-        assert numbers(task.images(split, 7, seed=5).images) == whole[:7]
-        other = numbers(task.images(split, seed=6).images)
+        whole = numbers(task.examples(split, seed=5).inputs)
+        assert numbers(task.examples(split, 7, seed=5).inputs) == whole[:7]
+        other = numbers(task.examples(split, seed=6).inputs)
         assert other != whole and sorted(other) == sorted(whole)
     again = load_suite(str(pets))["garden"]
     assert all(
-        (a == b).all() for a, b in zip(task.images("train"), again.images("train"), strict=True)
+        (a == b).all() for a, b in zip(task.examples("train"), again.examples("train"), strict=True)
     )
 
 
@@ -107,7 +107,7 @@ def test_more_images_than_there_are(pets):
     task = load_suite(str(pets))["indoors"]
     assert task.at_most("test", 500) == 12 and task.at_most("test", 5) == 5
     with pytest.raises(SuiteError, match="'indoors': test has 12 images, 13 were asked for"):
-        task.images("test", 13)
+        task.examples("test", 13)
     assert load_suite("mini", 1).tasks[0].at_most("train", 5000) == 5000
 
 
@@ -118,10 +118,10 @@ def test_one_array_is_cut_in_three(tmp_path):
     assert load_suite(str(tmp_path))["all"].sizes == {"test": 20, "validation": 40, "train": 40}
     task = describe(tmp_path, splits={"validation": 0.1, "test": 30})["all"]
     assert task.sizes == {"test": 30, "validation": 7, "train": 63}
-    train, validation, test = (numbers(task.images(split).images) for split in SPLITS)
+    train, validation, test = (numbers(task.examples(split).inputs) for split in SPLITS)
     assert sorted(train + validation + test) == list(range(100))
     other = describe(tmp_path, splits={"validation": 0.1, "test": 30, "seed": 1})["all"]
-    assert set(numbers(other.images("test").images)) != set(test)
+    assert set(numbers(other.examples("test").inputs)) != set(test)
 
 
 def test_own_validation_images_are_kept(tmp_path):
@@ -129,7 +129,7 @@ def test_own_validation_images_are_kept(tmp_path):
     write_npz(tmp_path / "all.npz", **own)
     task = load_suite(str(tmp_path))["all"]
     assert task.sizes == {"train": 40, "validation": 9, "test": 12}
-    assert sorted(numbers(task.images("validation").images)) == list(range(2000, 2009))
+    assert sorted(numbers(task.examples("validation").inputs)) == list(range(2000, 2009))
 
 
 sizes = st.none() | st.integers(1, 30) | st.floats(0.05, 0.9)
@@ -141,7 +141,7 @@ def test_cuts_part_the_images(labels, validation, test, seed):
     try:
         found = Cuts(validation, test, seed).apply({"train": part})
     except SuiteError as error:
-        assert "no images are left for" in str(error)
+        assert "no examples are left for" in str(error)
         return
     chosen = [index for _, index in found.values()]
     assert sorted(np.concatenate(chosen)) == list(range(len(labels))) and all(map(len, chosen))
@@ -223,11 +223,11 @@ def test_image_files_with_and_without_splits(tmp_path):
     assert flat.sizes == {"test": 2, "validation": 1, "train": 5}
     colours = {(255, 0, 0): 0, (0, 0, 255): 1, (0, 128, 0): 0, (0, 0, 0): 1}
     for split in SPLITS:
-        images, labels = flat.images(split)
+        images, labels = flat.examples(split)
         assert images.shape[1:] == (8, 8, 3)
         assert [colours[tuple(image[0, 0].tolist())] for image in images] == labels.tolist()
     assert parted.sizes == {"test": 4, "validation": 1, "train": 9}
-    images, labels = parted.images("test")
+    images, labels = parted.examples("test")
     assert np.abs(images.astype(int) - np.array([30, 220])[labels][:, None, None, None]).max() <= 2
 
 
@@ -240,12 +240,12 @@ def test_images_are_padded_to_squares(tmp_path):
             else:
                 paint(file, (9, 9, 9, 0), (4, 4), "RGBA")
     task = describe(tmp_path, image_size=8, splits={"validation": 1, "test": 2})["t"]
-    images, labels = task.images("train")
+    images, labels = task.examples("train")
     wide, clear = images[labels == 1][0], images[labels == 0][0]
     assert (clear == 255).all()  # transparent: white
     assert (wide[[0, 1, 6, 7]] == 0).all() and (wide[2:6] == (200, 10, 10)).all()
     write_npz(tmp_path / "tall" / "t.npz", train_images=np.full((40, 6, 3, 3), 7, np.uint8))
-    tall = load_suite(str(tmp_path / "tall"))["t"].images("train", 1).images[0]
+    tall = load_suite(str(tmp_path / "tall"))["t"].examples("train", 1).inputs[0]
     assert tall.shape == (6, 6, 3)
     assert (tall[:, 1:4] == 7).all() and (tall[:, [0, 4, 5]] == 0).all()
 
@@ -336,7 +336,7 @@ FLOATS = np.zeros((40, 8, 8, 1), np.float32)
             {"class_names": np.array(CLASSES, object)},
             "class_names cannot be read .it holds Python objects",
         ),
-        ({"train_images": numbered(0, 1), "train_labels": LONG[:1]}, "no images are left for"),
+        ({"train_images": numbered(0, 1), "train_labels": LONG[:1]}, "no examples are left for"),
     ],
 )
 def test_bad_arrays_are_named(tmp_path, changes, message):
@@ -361,7 +361,7 @@ def test_damage_within_is_found_when_read(tmp_path):
     path.write_bytes(whole)
     task = load_suite(str(tmp_path))["odd"]
     with pytest.raises(SuiteError, match=r"odd\.npz: train_images cannot be read"):
-        task.images("train")
+        task.examples("train")
 
 
 @pytest.mark.parametrize(
@@ -375,7 +375,7 @@ def test_damage_within_is_found_when_read(tmp_path):
         ({"tasks": ["../up"]}, "task 1: name must be of letters"),
         ({"tasks": ["base"]}, "task 1: name must be.*none of base"),
         ({"tasks": ["indoors"] * 2}, "task names repeat"),
-        ({"tasks": ["cellar"]}, r"'cellar': no cellar\.npz and no cellar in"),
+        ({"tasks": ["cellar"]}, r"'cellar': no folder cellar and no cellar\.npz or cellar\.jsonl or .* in"),
         ({"tasks": [{"name": "indoors", "file": "in.npz"}]}, r"'indoors': no in\.npz in"),
         ({"tasks": [{"name": "indoors", "prompts": []}]}, "task 1: unknown setting 'prompts'"),
         ({"tasks": [{"name": "indoors", "class_names": ["a"]}]}, r"1 class_names for 3.*red_fox"),
@@ -396,7 +396,7 @@ def test_damage_within_is_found_when_read(tmp_path):
         ({"splits": {"validation": 0}}, "validation must be a number of images or a fraction"),
         ({"splits": {"validation": "many"}}, "validation must be a number or a fraction"),
         ({"splits": {"seed": -1}}, "seed must not be negative, is -1"),
-        ({"splits": {"validation": 40}}, "'indoors': no images are left for train"),
+        ({"splits": {"validation": 40}}, "'indoors': no examples are left for train"),
     ],
 )
 def test_bad_descriptions_are_named(pets, settings, message):
@@ -416,9 +416,11 @@ def test_bad_yaml_is_named(pets):
 def test_bad_folders_are_named(tmp_path, monkeypatch):
     with pytest.raises(SuiteError, match="no such folder"):
         load_suite(str(tmp_path / "absent"))
-    with pytest.raises(SuiteError, match=r"no tasks, and no \.npz files"):
+    with pytest.raises(SuiteError, match=r"no tasks, and no \.npz files, texts or folders"):
         load_suite(str(folder_at(tmp_path / "empty")))
-    with pytest.raises(SuiteError, match=r"unknown suite 'absent'.*mini, or the path of a folder"):
+    with pytest.raises(
+        SuiteError, match=r"unknown suite 'absent'.*mini, text8, or the path of a folder"
+    ):
         load_suite("absent")
     write_npz(tmp_path / "here" / "a.npz")
     monkeypatch.chdir(tmp_path)
@@ -457,7 +459,7 @@ def test_bad_image_folders_are_named(tmp_path):
     (tmp_path / "u").rmdir()
     (task / "test" / "a" / "0.png").write_bytes(b"not a picture")
     with pytest.raises(SuiteError, match=r"0\.png: not a readable image"):
-        load_suite(str(tmp_path))["t"].images("test")
+        load_suite(str(tmp_path))["t"].examples("test")
     paint(task / "test" / "a" / "0.png", 70000, mode="I;16")
     with pytest.raises(SuiteError, match=r"0\.png: pixels of mode I;16; save it with 8 bits"):
-        load_suite(str(tmp_path))["t"].images("test")
+        load_suite(str(tmp_path))["t"].examples("test")

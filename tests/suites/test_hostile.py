@@ -33,7 +33,7 @@ def use(folder) -> None:
     """Open a suite and read of every task."""
     for task in load_suite(folder):
         for split in ("train", "validation", "test"):
-            task.images(split, 1)
+            task.examples(split, 1)
         task.fingerprint()
 
 
@@ -190,7 +190,7 @@ def test_few_images_of_many_take_little_memory(folder):
         file.writestr("class_names.npy", GOOD["class_names"])
     task = load_suite(folder)["t"]
     tracemalloc.start()
-    images, _ = task.images("train", 7)
+    images, _ = task.examples("train", 7)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert images.shape == (7, 64, 64, 3) and peak < 2**25
@@ -203,7 +203,7 @@ def test_rows_are_those_of_the_array(fortran, folder):
     np.savez(folder / "t.npz", **ARRAYS | {"images": stored})
     task = load_suite(folder)["t"]
     for split in ("train", "validation", "test"):
-        found, labels = task.images(split)
+        found, labels = task.examples(split)
         for image, label in zip(found, labels, strict=True):
             (place,) = np.flatnonzero((images == image).all((1, 2, 3)))
             assert ARRAYS["labels"][place] == label
@@ -248,7 +248,7 @@ def test_an_image_that_claims_to_be_huge(tree):
     for path in (tree / "t" / "a").iterdir():
         enlarge(path)
     with pytest.raises(SuiteError, match=r"\.png: .*pixels"):
-        load_suite(tree)["t"].images("train")
+        load_suite(tree)["t"].examples("train")
 
 
 def test_files_whose_names_are_not_utf8_are_read(tree):
@@ -275,13 +275,13 @@ def test_numbers_of_tasks(number):
 @pytest.mark.parametrize("size", [0, -1, 10**12, 1.5, "3", True, float("nan")])
 def test_numbers_of_images(size):
     with pytest.raises(SuiteError, match="'shapes': test size must be positive"):
-        load_suite()["shapes"].images("test", size)
+        load_suite()["shapes"].examples("test", size)
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, "x", True])
 def test_seeds(seed):
     with pytest.raises(SuiteError, match="'shapes': seed must be a whole number"):
-        load_suite()["shapes"].images("test", 2, seed)
+        load_suite()["shapes"].examples("test", 2, seed)
 
 
 @pytest.mark.parametrize(

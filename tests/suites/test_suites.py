@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mergebook.errors import SuiteError
-from mergebook.suites import SPLITS, Images, Suite, Task, load_suite
+from mergebook.suites import SPLITS, Split, Suite, Task, load_suite
 from mergebook.suites.mini import fields, signs
 from mergebook.suites.mini.tasks import DIGIT_SIZES
 from mergebook.suites.mini.world import concepts, render_world
@@ -22,22 +22,22 @@ def test_suite_nests_like_the_clip_suite():
 @pytest.mark.parametrize("name", NAMES)
 def test_images_have_the_stated_form_and_follow_the_seed(name):
     task = load_suite()[name]
-    images, labels = task.images("train", 60)
+    images, labels = task.examples("train", 60)
     assert images.shape == (60, 32, 32, 3) and images.dtype == np.uint8
     assert labels.shape == (60,) and labels.dtype == np.int64
     assert set(labels) <= set(range(len(task.class_names)))
-    again = task.images("train", 60)
-    assert (again.images == images).all() and (again.labels == labels).all()
-    assert (task.images("train", 60, seed=1).images != images).any()
-    shorter = task.images("train", 20)
-    assert (shorter.images == images[:20]).all() and (shorter.labels == labels[:20]).all()
+    again = task.examples("train", 60)
+    assert (again.inputs == images).all() and (again.labels == labels).all()
+    assert (task.examples("train", 60, seed=1).inputs != images).any()
+    shorter = task.examples("train", 20)
+    assert (shorter.inputs == images[:20]).all() and (shorter.labels == labels[:20]).all()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_splits_share_no_image(name):
     seen = {}
     for split in SPLITS:
-        for image in load_suite()[name].images(split, 100).images:
+        for image in load_suite()[name].examples(split, 100).inputs:
             assert seen.setdefault(image.tobytes(), split) == split
 
 
@@ -46,16 +46,16 @@ def test_real_digits_are_split_by_digit():
     source, _ = signs.handwritten_digits()
     assert len(source) == 1797
     task = load_suite()["digits"]
-    test = {image.tobytes() for image in task.images("test").images}
+    test = {image.tobytes() for image in task.examples("test").inputs}
     assert len(test) == DIGIT_SIZES["test"]
     with pytest.raises(SuiteError, match="test has 500 real digits, 501"):
-        task.images("test", 501)
+        task.examples("test", 501)
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "digits"])
 def test_labels_are_balanced(name):
     task = load_suite()[name]
-    counts = np.bincount(task.images("test", 104).labels, minlength=len(task.class_names))
+    counts = np.bincount(task.examples("test", 104).labels, minlength=len(task.class_names))
     assert counts.max() - counts.min() <= 1
 
 
@@ -63,7 +63,7 @@ def test_labels_are_balanced(name):
 def test_classes_differ(name):
     """Mean images, or their textures, of two classes are never the same."""
     task = load_suite()[name]
-    images, labels = task.images("train", 40 * len(task.class_names))
+    images, labels = task.examples("train", 40 * len(task.class_names))
     spectra = np.abs(np.fft.fft2(images.astype(np.float32).mean(-1)))
     means = np.stack([spectra[labels == c].mean(0) for c in range(len(task.class_names))])
     for one in range(len(means)):
@@ -133,8 +133,8 @@ def test_tumours_have_more_nucleus():
         (lambda: load_suite("mini", 0), "num_tasks must be between 1 and 20, got 0"),
         (lambda: load_suite("mini", 21), "num_tasks must be between 1 and 20, got 21"),
         (lambda: load_suite("mini")["digit"], "unknown task 'digit'; did you mean 'digits'"),
-        (lambda: load_suite()["shapes"].images("tets"), "shapes.*unknown split 'tets'.*test"),
-        (lambda: load_suite()["shapes"].images("test", 0), "shapes.*test size must be positive"),
+        (lambda: load_suite()["shapes"].examples("tets"), "shapes.*unknown split 'tets'.*test"),
+        (lambda: load_suite()["shapes"].examples("test", 0), "shapes.*test size must be positive"),
         (lambda: Suite("mine", []), "'mine' has no tasks"),
         (lambda: Suite("mine", [load_suite()["shapes"]] * 2), "task names repeat"),
         (lambda: Task("t", "T", ("a", "a"), ("{}",), None), "'t'.*distinct class names"),
@@ -148,7 +148,7 @@ def test_bad_input_names_the_culprit(call, message):
 
 
 def test_short_loader_is_an_error():
-    short = Images(np.zeros((2, 32, 32, 3), np.uint8), np.zeros(2, np.int64))
+    short = Split(np.zeros((2, 32, 32, 3), np.uint8), np.zeros(2, np.int64))
     task = Task("t", "T", ("a", "b"), ("{}",), lambda *_: short, {"test": 3})
     with pytest.raises(SuiteError, match="'t': test has 2 images, 3 were asked for"):
-        task.images("test")
+        task.examples("test")

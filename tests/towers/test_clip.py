@@ -8,6 +8,7 @@ import torch
 from mergebook.errors import BackboneError, CheckpointError
 from mergebook.suites import load_suite
 from mergebook.towers import clip
+from mergebook.towers.backbones import build_head
 from mergebook.weights import save_checkpoint
 
 
@@ -61,7 +62,7 @@ def test_preprocess_by_hand():
 
 def test_head_by_hand():
     backbone, task = clip.load_backbone("mini-small"), load_suite()["shapes"]
-    head = clip.build_head(backbone, task)
+    head = build_head(backbone, task)
     assert head.shape == (10, 64)
     texts = [template.format("heart") for template in task.templates]
     with torch.inference_mode():
@@ -104,7 +105,7 @@ def test_paper_architecture_at_random_weights(tmp_path):
     assert tiny.shape == (1, 3, 224, 224)
     with torch.inference_mode():
         assert backbone.visual(tiny).shape == (1, 512)
-    assert clip.build_head(backbone, load_suite()["cells"]).shape == (2, 512)
+    assert build_head(backbone, load_suite()["cells"]).shape == (2, 512)
 
 
 def test_weights_that_cannot_be_had_say_so(monkeypatch):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mergebook.towers import clip
-from mergebook.towers.tower import Tower
+from mergebook.towers.backbones import build_tower
 
 BACKBONES = ("mini-small", "ViT-B-32")
 ENDS = (".ln_1", ".attention", ".residual", ".ln_2", ".mlp", "")  # of the places in a block
@@ -25,7 +25,7 @@ def test_equals_open_clip_on_random_weights(visual):
     x = images(module)
     with torch.inference_mode():
         expected = module(x)
-        got = Tower(name)(module.state_dict(), x)
+        got = build_tower(name)(module.state_dict(), x)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -42,16 +42,16 @@ def test_every_matrix_is_one_linear_map_and_every_place_is_offered():
         return x
 
     state = module.state_dict()
-    tower = Tower("mini-small", linear, edit)
+    tower = build_tower("mini-small", linear=linear, edit=edit)
     tower(state, images(module, 3))
     matrices = {key for key, value in state.items() if value.ndim == 2}
-    assert set(seen) == matrices - {"positional_embedding"}
+    assert set(seen) == matrices - {"positional_embedding"} | {"conv1.weight"}
     for key, (x, weight) in seen.items():
-        shape = tuple(state[key].shape)
+        shape = tuple(state[key].flatten(1).shape)
         assert weight == (shape[::-1] if key == "proj" else shape)
         assert x[0] == 3 and x[-1] == weight[1]
     parts = [f"blocks.{b}{end}" for b in range(6) for end in ENDS]
-    assert places == [*parts, "features"]
+    assert places == ["embedding", *parts, "features"]
 
 
 def test_places_have_what_open_clip_computes_there(visual):
@@ -70,7 +70,7 @@ def test_places_have_what_open_clip_computes_there(visual):
         block.ln_2.register_forward_hook(lambda _, given, got: keep(".ln_2", got)),
         block.mlp.register_forward_hook(lambda _, given, got: keep(".mlp", got)),
     ]
-    tower = Tower(name, edit=lambda place, y: seen.setdefault(place, y))
+    tower = build_tower(name, edit=lambda place, y: seen.setdefault(place, y))
     with torch.inference_mode():
         module(x)
         tower(module.state_dict(), x)
@@ -85,7 +85,7 @@ def test_the_rest_of_a_tower_starts_at_any_block():
     module = clip.visual_template("mini-small")
     state, x = module.state_dict(), images(module)
     entered = {}
-    tower = Tower("mini-small", edit=lambda place, y: entered.setdefault(place, y))
+    tower = build_tower("mini-small", edit=lambda place, y: entered.setdefault(place, y))
     wanted = tower(state, x)
     assert tower.num_tokens == 17
     assert torch.equal(tower.rest(state, tower.embed(state, x)), wanted)
@@ -96,7 +96,7 @@ def test_the_rest_of_a_tower_starts_at_any_block():
 def test_an_edit_reaches_the_features():
     module = clip.visual_template("mini-small")
     state, x = module.state_dict(), images(module)
-    plain = Tower("mini-small")
+    plain = build_tower("mini-small")
     for place in (*(f"blocks.2{end}" for end in ENDS), "features"):
         negated = plain.with_hooks(edit=lambda p, y, place=place: -y if p == place else y)
         change = negated(state, x) - plain(state, x)
@@ -109,7 +109,7 @@ def test_an_edit_reaches_the_features():
 def test_a_gradient_reaches_a_weight():
     module = clip.visual_template("mini-small")
     state, x = module.state_dict(), images(module)
-    plain = Tower("mini-small")
+    plain = build_tower("mini-small")
     name = "transformer.resblocks.3.attn.in_proj_weight"
     weight = state[name].clone().requires_grad_()
     plain({**state, name: weight}, x).sum().backward()

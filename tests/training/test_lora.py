@@ -7,6 +7,7 @@ from comparison import assert_near
 from mergebook.analysis import discard
 from mergebook.suites import load_suite
 from mergebook.towers import clip
+from mergebook.towers.backbones import build_head
 from mergebook.training import (
     FinetuneRecipe,
     LoraRecipe,
@@ -61,8 +62,8 @@ def test_they_lower_the_loss_and_nothing_else_changes(factors):
             [sum(2 * u * row for u, row in zip(us, down, strict=True)) for us in up]
         )
         assert_near(own[key], value + product.reshape(value.shape), 1e-6)
-    images, labels = task.images("train", 256)
-    inputs, head = backbone.preprocess(images), clip.build_head(backbone, task)
+    images, labels = task.examples("train", 256)
+    inputs, head = backbone.preprocess(images), build_head(backbone, task)
 
     def loss(weights):
         with torch.inference_mode():

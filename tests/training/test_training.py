@@ -13,6 +13,7 @@ from mergebook.errors import BackboneError, ExperimentError, SuiteError
 from mergebook.learning import warm_cosine
 from mergebook.suites import Suite, Task, load_suite
 from mergebook.towers import clip
+from mergebook.towers.backbones import build_head
 from mergebook.training import (
     FinetuneRecipe,
     PretrainRecipe,
@@ -50,8 +51,8 @@ def test_finetuning_lowers_the_loss_and_leaves_the_base_alone():
     state = finetune(backbone, task, recipe, progress=seen.append)
     assert seen == list(range(1, 31))
     assert all(torch.equal(before[k], v) for k, v in backbone.visual.state_dict().items())
-    images, labels = task.images("train", 256)
-    inputs, head = backbone.preprocess(images), clip.build_head(backbone, task)
+    images, labels = task.examples("train", 256)
+    inputs, head = backbone.preprocess(images), build_head(backbone, task)
 
     def loss(weights):
         with torch.inference_mode():
@@ -147,43 +148,44 @@ def test_cache_knows_the_code_that_made_it(cache, monkeypatch):
     suite = load_suite().select(["cells"])
     path = finetune_experts(suite, recipe=TINY) / "cells.safetensors"
     made = path.stat().st_mtime_ns
-    monkeypatch.setattr(experts_module, "_sources", lambda stored, lora: "other code")
+    monkeypatch.setattr(experts_module, "_sources", lambda kind, lora: "other code")
     finetune_experts(suite, recipe=TINY, jobs=1)
     assert path.stat().st_mtime_ns > made
 
 
 @pytest.mark.parametrize(
-    ("file", "drawn", "stored"),
+    ("file", "counts"),
     [
-        ("suites/base.py", True, True),
-        ("learning/loop.py", True, True),
-        ("suites/mini/fields.py", True, False),
-        ("suites/splits.py", False, True),
-        ("suites/arrays.py", False, True),
-        ("suites/mini/world.py", False, False),
-        ("suites/folder.py", False, False),  # what it reads counts, in the task's fingerprint
-        ("suites/__init__.py", False, False),
-        ("training/experts.py", False, False),
-        ("training/lora.py", False, False),
-        ("learning/combination.py", False, False),
+        ("suites/base.py", ("drawn", "stored", "text")),
+        ("learning/loop.py", ("drawn", "stored", "text")),
+        ("towers/backbones.py", ("drawn", "stored", "text")),
+        ("towers/clip.py", ("drawn", "stored")),
+        ("towers/bert.py", ("text",)),
+        ("suites/mini/fields.py", ("drawn",)),
+        ("suites/splits.py", ("stored", "text")),
+        ("suites/arrays.py", ("stored",)),
+        ("suites/texts.py", ("text",)),
+        ("suites/mini/world.py", ()),
+        ("suites/folder.py", ()),  # what it reads counts, in the task's fingerprint
+        ("suites/__init__.py", ()),
+        ("training/experts.py", ()),
+        ("training/lora.py", ()),
+        ("learning/combination.py", ()),
     ],
 )
-def test_only_code_that_decides_what_an_expert_is_counts(
-    file, drawn, stored, tmp_path, monkeypatch
-):
+def test_only_code_that_decides_what_an_expert_is_counts(file, counts, tmp_path, monkeypatch):
     package = Path(mergebook.__file__).parent
-    for part in ("suites", "training", "learning"):
+    for part in ("suites", "training", "learning", "towers"):
         shutil.copytree(package / part, tmp_path / part)
-    (tmp_path / "towers").mkdir()
-    shutil.copy(package / "towers" / "clip.py", tmp_path / "towers")
     monkeypatch.setattr(mergebook, "__file__", str(tmp_path / "__init__.py"))
     digests = experts_module._sources.__wrapped__  # as it is called first: without its cache
-    before, factors = (digests(False), digests(True)), digests(False, lora=True)
+    kinds = ("drawn", "stored", "text")
+    before, factors = {kind: digests(kind) for kind in kinds}, digests("drawn", lora=True)
     with (tmp_path / file).open("a") as source:
         source.write("# changed\n")
-    after = digests(False), digests(True)
-    assert (before[0] != after[0], before[1] != after[1]) == (drawn, stored)
-    assert (digests(False, lora=True) != factors) == (drawn or file == "training/lora.py")
+    assert tuple(kind for kind in kinds if digests(kind) != before[kind]) == counts
+    changed = digests("drawn", lora=True) != factors
+    assert changed == ("drawn" in counts or file == "training/lora.py")
 
 
 def test_interrupted_training_keeps_what_is_done(cache):

@@ -95,7 +95,8 @@ def diagonal_fisher(
     Returns
     -------
     dict of str to Tensor
-        Shapes are those of the weights.
+        Shapes are those of the weights. Embeddings of words, positions and token types, and
+        tensors that features do not depend on, are left out.
 
     Raises
     ------
@@ -103,17 +104,19 @@ def diagonal_fisher(
         If a gradient is not finite.
     """
     tape = Tape(calibration.backbone)
-    images = calibration.inputs[task].to(weights["proj"].dtype)
+    images = tape.tower.cast(calibration.inputs[task], weights)
     total: dict[str, Tensor] = {}
     for batch in images.split(batch_size):
         scores = _class_scores(calibration, task, estimate)
         for gradients in output_gradients(tape, weights, batch, scores):
-            for key, gradient in _of_images(tape.taps, gradients):
+            for key, gradient in _of_images(tape.taps, gradients, weights):
                 if estimate == "batched":
                     gradient = gradient.sum(0, keepdim=True)
                 square = gradient.square().sum(0)
                 total[key] = total[key] + square if key in total else square
-    total["proj"] = total["proj"].mT
+    for key in total:
+        if tape.tower.role(key) == "projection":  # stored inputs first
+            total[key] = total[key].mT
     shapes = {key: weights[key].shape for key in total}
     fisher = {key: value.reshape(shapes[key]) / len(images) for key, value in total.items()}
     for key, value in fisher.items():
@@ -123,19 +126,21 @@ def diagonal_fisher(
 
 
 def _of_images(
-    taps: Mapping[str, Tap], gradients: Mapping[str, Tensor]
+    taps: Mapping[str, Tap], gradients: Mapping[str, Tensor], weights: Weights
 ) -> Iterator[tuple[str, Tensor]]:
     """Gradient of each image ``[N, *s]`` with respect to each tensor; matrices as [N, out, in]."""
     for key, g in gradients.items():
         x, kind = taps[key].x, taps[key].kind
+        if kind == "words":
+            continue
         if kind == "patches":
             yield "positional_embedding", g
             yield "class_embedding", g[:, 0]
             yield key, g[:, 1:].mT @ x
             continue
         yield key, (g * x).sum(1) if kind == "scale" else g.mT @ x
-        if key != "proj":
-            yield key.replace("weight", "bias"), g.sum(1)
+        if (bias := key.removesuffix("weight") + "bias") in weights:
+            yield bias, g.sum(1)
 
 
 def output_moments(calibration: Calibration, task: str, weights: Weights) -> dict[str, Tensor]:
@@ -158,7 +163,7 @@ def output_moments(calibration: Calibration, task: str, weights: Weights) -> dic
     dict of str to Tensor, float64 [out, out]
     """
     tape = Tape(calibration.backbone)
-    images = calibration.inputs[task].to(weights["proj"].dtype)
+    images = tape.tower.cast(calibration.inputs[task], weights)
     total: dict[str, Tensor] = {}
     tokens: dict[str, int] = {}
     for batch in images.split(BATCH):
@@ -169,5 +174,6 @@ def output_moments(calibration: Calibration, task: str, weights: Weights) -> dic
                     g = gradient.flatten(0, 1)
                     moment = (g.T @ g).double()
                     total[key] = total[key] + moment if key in total else moment
-                    tokens[key] = len(g) // len(batch)
-    return {key: value / (len(images) * tokens[key]) for key, value in total.items()}
+        for key, tap in tape.taps.items():
+            tokens[key] = tokens.get(key, 0) + tap.count
+    return {key: value / tokens[key] for key, value in total.items()}

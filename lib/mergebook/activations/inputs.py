@@ -10,10 +10,18 @@ from torch import Tensor
 
 from mergebook.calibration import Calibration
 from mergebook.errors import CheckpointError
-from mergebook.towers.tape import BATCH, Kind, Stage, Tape, as_stored, tower_weights
+from mergebook.towers.tape import (
+    BATCH,
+    Kind,
+    Stage,
+    Tape,
+    as_stored,
+    tower_weights,
+)
+from mergebook.towers.tokens import joined
 from mergebook.towers.tower import Weights
 from mergebook.weights import Experts, Layer
-from mergebook.weights.qkv import named_like
+from mergebook.weights.qkv import named_like, stack_of_query
 
 
 @dataclass(frozen=True)
@@ -31,16 +39,19 @@ class Seen:
         :math:`E[xx^\top]` over all tokens of a task's images; :math:`E[x^2]` of a scale.
     shape : torch.Size
         Shape in which the tensor is stored.
+    transposed : bool
+        Whether it is stored inputs first.
     """
 
     kind: Kind
     layer: Layer
     moments: Tensor
     shape: torch.Size
+    transposed: bool = False
 
     def stored(self, result: Tensor) -> Tensor:
         """A result ``[out, in]`` in the shape and type in which the layer is merged."""
-        result = result.mT if self.layer.name == "proj" else result
+        result = result.mT if self.transposed else result
         return result.reshape(self.shape).to(self.layer.deltas.dtype)
 
 
@@ -69,7 +80,8 @@ def seen_inputs(
         If the checkpoints do not fit the backbone, or an input of an expert is not finite.
     """
     tape, weights = Tape(calibration.backbone), tower_weights(experts, calibration)
-    tokens = {task: calibration.inputs[task].to(experts.dtype) for task in experts.tasks}
+    cast = tape.tower.cast
+    tokens = {task: cast(calibration.inputs[task], weights[task]) for task in experts.tasks}
     for stage in tape.stages():
         kinds: dict[str, Kind] = {}
         moments: dict[str, list[Tensor]] = {}
@@ -83,7 +95,8 @@ def seen_inputs(
                     )
         for key, rows in moments.items():
             for layer in _trained_parts(experts, key):
-                yield _seen(kinds[key], layer, torch.stack(rows))
+                transposed = tape.tower.role(key) == "projection"
+                yield _seen(kinds[key], layer, torch.stack(rows), transposed)
         if merged is not None:
             stored = named_like(merged, as_stored(experts.base))
             following = {task: _carry(stage, stored, x) for task, x in tokens.items()}
@@ -107,33 +120,39 @@ def _observe(
         tape.taps.clear()
         outputs.append(stage(weights, batch))
         for key, tap in tape.taps.items():
+            if tap.kind == "words":
+                continue
             x = tap.x.flatten(0, 1).double()
             moment = x.square().sum(0) if tap.kind == "scale" else x.T @ x
             sums[key] = sums[key] + moment if key in sums else moment
-            count[key] = count.get(key, 0) + len(x)
+            count[key] = count.get(key, 0) + tap.count
             kinds[key] = tap.kind
     for key, total in sums.items():
         moments.setdefault(key, []).append(total / count[key])
-    return torch.cat(outputs)
+    return joined(outputs)
 
 
 @torch.no_grad()
 def _carry(stage: Stage, weights: Weights, tokens: Tensor) -> Tensor:
-    return torch.cat([stage(weights, batch) for batch in tokens.split(BATCH)])
+    return joined([stage(weights, batch) for batch in tokens.split(BATCH)])
 
 
 def _trained_parts(experts: Experts, key: str) -> Iterator[Layer]:
-    """The tensor of that name, or its three parts, as far as an expert changed them."""
+    """The tensor of that name, or what shows it (three parts, or a stack), if an expert changed it.
+
+    A stack of three stored tensors, whose inputs are the same, is yielded with the first of them.
+    """
     names = set(experts.trained)
-    for name in (key, *(f"{key}[{part}]" for part in "qkv")):
+    for name in (key, *(f"{key}[{part}]" for part in "qkv"), stack_of_query(key)):
         if name in names:
             yield experts.layer(name)
 
 
-def _seen(kind: Kind, layer: Layer, moments: Tensor) -> Seen:
+def _seen(kind: Kind, layer: Layer, moments: Tensor, transposed: bool) -> Seen:
     base, deltas = layer.base, layer.deltas
-    if layer.name == "proj":
+    if transposed:
         base, deltas = base.mT, deltas.mT
     elif kind == "patches":
         base, deltas = base.flatten(1), deltas.flatten(2)
-    return Seen(kind, replace(layer, base=base, deltas=deltas), moments, layer.base.shape)
+    part = replace(layer, base=base, deltas=deltas)
+    return Seen(kind, part, moments, layer.base.shape, transposed)

@@ -12,13 +12,6 @@ from mergebook.towers.tape import BATCH, Tape
 from mergebook.towers.tower import Weights
 
 
-def block_of(name: str) -> str:
-    """Block that a tensor of the tower belongs to: its number, "embedding" or "output"."""
-    if "resblocks." in name:
-        return name.split("resblocks.")[1].split(".")[0]
-    return "output" if name == "proj" or name.startswith("ln_post") else "embedding"
-
-
 def sensitivities(calibration: Calibration, task: str, weights: Weights) -> dict[str, Tensor]:
     r"""Mean over images of :math:`|\langle\nabla H, \theta\rangle|` of each block, H the entropy.
 
@@ -26,19 +19,19 @@ def sensitivities(calibration: Calibration, task: str, weights: Weights) -> dict
     :math:`\langle g x^\top, W\rangle + \langle g, b\rangle = \langle g, y\rangle`.
     """
     tape, images = Tape(calibration.backbone), calibration.inputs[task]
-    images = images.to(weights["proj"].dtype)
-    head = calibration.heads[task].to(images.dtype)
+    images = tape.tower.cast(images, weights)
     total: dict[str, Tensor] = {}
     for batch in images.split(BATCH):
 
         def scores(features: Tensor) -> list[Tensor]:
+            head = calibration.heads[task].to(features.dtype)
             return [len(features) * entropy(calibration.logits(features, task, head))]
 
         for gradients in output_gradients(tape, weights, batch, scores):
             products: dict[str, Tensor] = {}
             for key, gradient in gradients.items():
                 product = (gradient * tape.taps[key].y).sum((1, 2))
-                block = block_of(key)
+                block = tape.tower.part_of(key)
                 products[block] = products[block] + product if block in products else product
             for block, product in products.items():
                 size = product.abs().sum()
@@ -53,7 +46,7 @@ def transfers(calibration: Calibration, weights: dict[str, Weights]) -> Tensor:
     for column, task in enumerate(tasks):
         predictions = []
         for own in weights.values():
-            images = calibration.inputs[task].to(own["proj"].dtype)
+            images = calibration.tower.cast(calibration.inputs[task], own)
             features = torch.cat([calibration.tower(own, batch) for batch in images.split(BATCH)])
             head = calibration.heads[task].to(features.dtype)
             predictions.append(calibration.logits(features, task, head).softmax(-1).double())

@@ -7,7 +7,7 @@ import pandas as pd
 
 from mergebook.errors import ExperimentError
 from mergebook.evaluation import Benchmark
-from mergebook.towers import clip
+from mergebook.towers.backbones import build_encoder
 
 
 def line_scan(bench: Benchmark, points: int = 6, split: str = "test") -> pd.DataFrame:
@@ -39,7 +39,7 @@ def line_scan(bench: Benchmark, points: int = 6, split: str = "test") -> pd.Data
         expert = bench.experts.expert(task)
         for alpha in np.linspace(0, 1, points).tolist():
             state = {key: value + alpha * (expert[key] - value) for key, value in base.items()}
-            encoder = clip.visual_encoder(bench.backbone.name, state)
+            encoder = build_encoder(bench.backbone.name, state)
             accuracy = bench.predict(encoder, task, split).mean()
             rows.append({"task": task, "alpha": alpha, "accuracy": accuracy})
     return pd.DataFrame(rows)

@@ -11,7 +11,8 @@ from torch import Tensor
 from mergebook.evaluation.benchmark import BATCH, Benchmark
 from mergebook.merged import MergedModel
 from mergebook.merged.intervened import IntervenedModel, fresh
-from mergebook.towers.tower import Tower
+from mergebook.towers.backbones import build_tower
+from mergebook.towers.tokens import joined, token_mean
 
 Distances = dict[str, dict[str, np.ndarray]]  # place -> task -> one number per image
 
@@ -34,7 +35,8 @@ def representations(
     """
     seen: dict[str, list[Tensor]] = {}
     edit = model.editor(task) if isinstance(model, IntervenedModel) else lambda place, x: x
-    places = set(block_places(Tower(backbone).num_blocks))
+    tower = build_tower(backbone)
+    places = set(block_places(tower.num_blocks))
 
     def watch(place: str, x: Tensor) -> Tensor:
         x = edit(place, x)
@@ -42,10 +44,10 @@ def representations(
             seen.setdefault(place, []).append(x)
         return x
 
-    tower, weights = Tower(backbone, edit=watch), fresh(model.state_dict(task))
+    watched, weights = tower.with_hooks(edit=watch), fresh(model.state_dict(task))
     for chunk in images.split(BATCH):
-        tower(weights, chunk)
-    return {place: torch.cat(parts) for place, parts in seen.items()}
+        watched(weights, chunk)
+    return {place: joined(parts) for place, parts in seen.items()}
 
 
 def representation_distances(
@@ -73,21 +75,23 @@ def representation_distances(
     """
     found: dict[str, Distances] = {name: {} for name in models}
     teacher, backbone = bench.merge("fine_tuned"), bench.backbone.name
+    tower = build_tower(backbone)
     for task in bench.suite.names:
         images, _ = bench.inputs(task, split)
         wanted = representations(backbone, teacher, task, images)
         for name, model in models.items():
             own = representations(backbone, model, task, images)
             for place, x in own.items():
-                apart = (x - wanted[place]).abs().mean(-1)
+                apart = (x - wanted[place]).abs().mean(-1, keepdim=True)
+                there = tower.there(wanted[place])
                 for label, reduce in _READINGS[apart.ndim].items():
-                    numbers = reduce(apart).double().numpy()
+                    numbers = reduce(apart, there)[:, 0].double().numpy()
                     found[name].setdefault(f"{place}{label}", {})[task] = numbers
     return found
 
 
-# Of distances [N], those of features, or [N, L], those of tokens.
-_READINGS: dict[int, dict[str, Callable[[Tensor], Tensor]]] = {
-    1: {"": lambda apart: apart},
-    2: {" class": lambda apart: apart[:, 0], " all": lambda apart: apart.mean(1)},
+# Of distances [N, 1], those of features, or [N, L, 1], those of tokens.
+_READINGS: dict[int, dict[str, Callable[[Tensor, Tensor | None], Tensor]]] = {
+    2: {"": lambda apart, there: apart},
+    3: {" class": lambda apart, there: apart[:, 0], " all": token_mean},
 }

@@ -148,7 +148,7 @@ def suite_calibration(
     suite : str
         What :func:`~mergebook.suites.load_suite` takes.
     backbone : str
-        Architecture of the merged tower, one of :func:`~mergebook.towers.clip.list_backbones`.
+        Architecture of the merged tower, one of :func:`~mergebook.towers.backbones.list_backbones`.
     tasks : sequence of str
         Names of the tasks.
     num_images : int, default 256
@@ -161,18 +161,18 @@ def suite_calibration(
     """
     from mergebook.calibration import Calibration
     from mergebook.suites import load_suite
-    from mergebook.towers import clip  # slow to import, and only needed with images
+    from mergebook.towers.backbones import build_head, load_backbone  # slow, for images only
     from mergebook.training.finetuning import DATA_SEED
 
-    chosen, tower = load_suite(suite).select(tasks), clip.load_backbone(backbone)
+    chosen, tower = load_suite(suite).select(tasks), load_backbone(backbone)
     splits = {
-        task.name: task.images("train", task.at_most("train", num_images), DATA_SEED)
+        task.name: task.examples("train", task.at_most("train", num_images), DATA_SEED)
         for task in chosen
     }
     return Calibration(
         backbone=tower.name,
-        inputs={name: tower.preprocess(split.images) for name, split in splits.items()},
-        heads={task.name: clip.build_head(tower, task) for task in chosen},
+        inputs={name: tower.preprocess(split.inputs) for name, split in splits.items()},
+        heads={task.name: build_head(tower, task) for task in chosen},
         logit_scale=tower.logit_scale,
         labels={name: torch.from_numpy(split.labels) for name, split in splits.items()},
     )

@@ -51,7 +51,7 @@ def fine_tune(
     from mergebook.training import default_recipe, finetune_experts
 
     tasks = load_suite(suite, num_tasks=num_tasks)
-    return finetune_experts(tasks, backbone, seed, jobs, default_recipe(steps))
+    return finetune_experts(tasks, backbone, seed, jobs, default_recipe(steps, backbone))
 
 
 def _experts(options: argparse.Namespace) -> str:

@@ -16,8 +16,8 @@ from mergebook.errors import ExperimentError, ParameterError
 from mergebook.merged import MergedModel
 from mergebook.registry import get_method
 from mergebook.suites import Suite, load_suite
-from mergebook.towers import clip
-from mergebook.training.experts import load_experts
+from mergebook.towers.backbones import build_head, load_backbone
+from mergebook.training.experts import check_modality, load_experts
 from mergebook.training.finetuning import DATA_SEED
 from mergebook.weights import Experts
 from mergebook.weights.experts import Entries
@@ -79,14 +79,15 @@ class Benchmark:
         jobs: int | None = None,
     ):
         self.suite = load_suite(suite, num_tasks) if isinstance(suite, str) else suite
-        self.backbone = clip.load_backbone(backbone)
+        check_modality(self.suite, backbone)
+        self.backbone = load_backbone(backbone)
         self.seed = seed
         self.sizes = {
             "test": test_size, "validation": validation_size, "train": calibration_size
         }  # fmt: skip
         self._training = (backbone, jobs, steps)
         self.experts: Experts = load_experts(self.suite, backbone, seed, jobs, steps)
-        self.heads = {task.name: clip.build_head(self.backbone, task) for task in self.suite}
+        self.heads = {task.name: build_head(self.backbone, task) for task in self.suite}
         self._inputs: dict[tuple[str, str], tuple[torch.Tensor, torch.Tensor]] = {}
         self._reference: dict[str, Correct] = {}
 
@@ -154,15 +155,16 @@ class Benchmark:
         return self._copy(seed=seed, experts=experts, _reference={})
 
     def inputs(self, task: str, split: str = "test") -> tuple[torch.Tensor, torch.Tensor]:
-        """Return a task's inputs, float32 [N, 3, S, S], and labels, int64 [N]."""
+        """Return a task's preprocessed inputs, ``[N, ...]``, and labels, int64 [N]."""
         if (task, split) not in self._inputs:
             if split not in self.sizes:
                 raise ExperimentError(
                     f"split must be one of {', '.join(self.sizes)}, got {split!r}"
                 )
             size = self.suite[task].at_most(split, self.sizes[split])
-            images, labels = self.suite[task].images(split, size, DATA_SEED)
-            self._inputs[task, split] = self.backbone.preprocess(images), torch.from_numpy(labels)
+            examples, labels = self.suite[task].examples(split, size, DATA_SEED)
+            inputs = self.backbone.preprocess(examples)
+            self._inputs[task, split] = inputs, torch.from_numpy(labels)
         return self._inputs[task, split]
 
     def calibration(self, split: str = "train") -> Calibration:

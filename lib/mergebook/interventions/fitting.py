@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mergebook.interventions.imitation import Imitation, token_mean
+from mergebook.interventions.imitation import Imitation
 from mergebook.interventions.merges import Learned
 from mergebook.interventions.starts import orthonormal
 from mergebook.learning import image_batches, minimise
 from mergebook.merged import IntervenedModel
 from mergebook.merged.intervened import Editor, Numbers, Site
 from mergebook.registry import Learning
+from mergebook.towers.tokens import token_mean
 
 
 def realised(free: Sequence[Numbers]) -> list[dict[str, Tensor]]:
@@ -69,7 +70,7 @@ def fit(
     def hook(place: str, x: Tensor) -> Tensor:
         x = editor(place, x)
         if place in places:
-            seen[place] = token_mean(x)
+            seen[place] = token_mean(x, edited.there(x))
         return x
 
     edited, inputs, run = imitation.tower.with_hooks(edit=hook), None, None

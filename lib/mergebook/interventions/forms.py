@@ -59,7 +59,7 @@ class Edit:
     place : {"attention", "ln_1", "residual", "ln_2", "mlp", "block"}, optional
         Where in a block, see :class:`mergebook.towers.tower.Tower`.
     tokens : {"class", "patches", "all", "each patch"}, optional
-        Which tokens are edited.
+        Which tokens are edited; those that the features are made of.
     slices : {"of the form", "fixed", "shifted", "multi", "random"}, optional
         Which coordinates are edited.
     activation : {"linear", "relu", "gelu"}, optional
@@ -100,8 +100,9 @@ class Edit:
     tokens: (
         Annotated[
             Literal["class", "patches", "all", "each patch"],
-            "Edit the class token; or the patches, or all tokens, in the same way; or each patch "
-            "by numbers of its own.",
+            "Edit the class token; or the patches (all tokens but the first), or all tokens, in "
+            "the same way; or each patch by numbers of its own. None: the tokens that the features "
+            "are made of, which is the class token of CLIP, and all tokens of a text encoder.",
         ]
         | None
     ) = None
@@ -213,7 +214,7 @@ def intervention_sites(tower: Tower, form: Form, edit: Edit = Edit(), seed: int 
         Site(f"blocks.{block}{ending}", kind, token, *span, activation)
         for block in edited_blocks(tower.num_blocks, edit)
         for span in slices(wanted, tower.width, block, part, generator)
-        for token in patches or (edit.tokens or "class",)
+        for token in patches or (edit.tokens or tower.read,)
     ]
 
 

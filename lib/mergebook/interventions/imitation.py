@@ -13,6 +13,7 @@ from mergebook.calibration import Calibration
 from mergebook.interventions.merges import shared_merge
 from mergebook.merged import MergedModel
 from mergebook.merged.intervened import IntervenedModel, fresh
+from mergebook.towers.tokens import joined, token_mean
 from mergebook.towers.tower import Tower, Weights
 from mergebook.weights import Experts
 
@@ -72,7 +73,7 @@ class Imitation:
 
     @property
     def tower(self) -> Tower:
-        """The image tower."""
+        """The encoder as a function of its weights."""
         return self.calibration.tower
 
     @cached_property
@@ -93,8 +94,8 @@ class Imitation:
     def entering(self, block: int) -> dict[str, Tensor] | None:
         """What enters a block under the merged weights, ``[N, L, d]`` of each task's images.
 
-        What leaves the last block is asked for by the number of blocks; of it, only the class token
-        is kept. None where it would take too much memory. The last answer is kept.
+        What leaves the last block is asked for by the number of blocks; of it, only what features
+        are made of is kept. None where it would take too much memory. The last answer is kept.
         """
         tower = self.tower
         tokens = 1 if block == tower.num_blocks else tower.num_tokens
@@ -104,22 +105,22 @@ class Imitation:
         if block not in self._entering:
             self._entering.clear()
             self._entering[block] = {
-                task: entering(tower, self.weights, images, block, tokens)
+                task: entering(tower, self.weights, images, block)
                 for task, images in self.calibration.inputs.items()
             }
         return self._entering[block]
 
 
 @torch.no_grad()
-def entering(tower: Tower, weights: Weights, images: Tensor, block: int, tokens: int) -> Tensor:
-    """The first so many tokens that enter a block, ``[N, tokens, d]``."""
+def entering(tower: Tower, weights: Weights, images: Tensor, block: int) -> Tensor:
+    """What enters a block, ``[N, L, d]``; after the last one, its readout ``[N, 1, d]``."""
     found = []
     for chunk in images.split(CHUNK):
         x = tower.embed(weights, chunk)
         for each in range(block):
             x = tower.block(weights, each, x)
-        found.append(x[:, :tokens].clone())
-    return torch.cat(found)
+        found.append(tower.readout(x).clone() if block == tower.num_blocks else x)
+    return joined(found)
 
 
 @torch.no_grad()
@@ -131,15 +132,10 @@ def outputs(
 
     def watch(place: str, x: Tensor) -> Tensor:
         if place in seen:
-            seen[place].append(token_mean(x))
+            seen[place].append(token_mean(x, tower.there(x)))
         return x
 
     watched = tower.with_hooks(edit=watch)
     for chunk in images.split(CHUNK):
         watched(weights, chunk)
     return {place: torch.cat(parts) for place, parts in seen.items()}
-
-
-def token_mean(x: Tensor) -> Tensor:
-    """``[N, L, d] -> [N, d]``, the mean over tokens; features ``[N, D]`` stay."""
-    return x if x.ndim == 2 else x.mean(1)

@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from mergebook.interventions.correct import intervention
 from mergebook.interventions.forms import draw_intervention, intervention_sites
 from mergebook.interventions.starts import start
 from mergebook.interventions.surgery import draw_surgery, surgery_sites
 from mergebook.registry.parameters import read_parameters
+from mergebook.towers import clip
+from mergebook.towers.backbones import build_tower, modality
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What the size of a correction depends on.
-
-    Attributes
-    ----------
-    num_blocks, width, num_tokens : int
-        As of a :class:`mergebook.towers.tower.Tower`.
-    features : int
-        Width D of the image features.
-    """
+    """What the size of a correction depends on, see :class:`mergebook.towers.tower.Tower`."""
 
     num_blocks: int
     width: int
     num_tokens: int
-    features: int
+    num_features: int
+    read: Literal["class", "all"] = "class"
 
     @classmethod
     def of(cls, backbone: str) -> Architecture:
-        """The architecture of a backbone, from open_clip's configuration."""
-        from mergebook.towers import clip  # slow to import
-
+        """The architecture of a backbone; of CLIP's from open_clip's configuration."""
+        if modality(backbone) == "text":
+            tower = build_tower(backbone)
+            return cls(tower.num_blocks, tower.width, tower.num_tokens, tower.num_features, "all")
         config = clip.configuration(backbone)
         vision = config["vision_cfg"]
         tokens = 1 + (vision["image_size"] // vision["patch_size"]) ** 2
@@ -45,7 +42,7 @@ def numbers_per_task(backbone: str, method: str, **params: object) -> int:
     Parameters
     ----------
     backbone : str
-        One of :func:`mergebook.towers.clip.list_backbones`.
+        One of :func:`mergebook.towers.backbones.list_backbones`.
     method : str
         One of the family "intervention".
     **params
@@ -58,12 +55,12 @@ def numbers_per_task(backbone: str, method: str, **params: object) -> int:
     """
     found = intervention(method)
     packed = read_parameters(found.function, num_positional=1).pack(found.check(**params))
-    size = Architecture.of(backbone)
+    tower = Architecture.of(backbone)
     if "edit" in packed:
         edit = packed["edit"]
-        sites = intervention_sites(size, packed["form"], edit)
+        sites = intervention_sites(tower, packed["form"], edit)
         draw, rank = draw_intervention(edit.biases), edit.rank
     else:
-        sites = surgery_sites(size, size.features, blocks=method == "surgery_v2")
+        sites = surgery_sites(tower, blocks=method == "surgery_v2")
         draw, rank = draw_surgery, packed["rank"]
     return sum(value.numel() for own in start(sites, rank, 1, draw, 0) for value in own.values())

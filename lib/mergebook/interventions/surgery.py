@@ -21,11 +21,11 @@ CorrectionRank = Annotated[int, Range(1, 4_096), "Rank r of a correction."]
 Training = Annotated[Learning, {"lr": Range(0)}]
 
 
-def surgery_sites(tower: Tower, features: int, *, blocks: bool) -> list[Site]:
-    """The final features of width `features` and, if asked for, the output of each block before."""
+def surgery_sites(tower: Tower, *, blocks: bool) -> list[Site]:
+    """The final features and, if asked for, the output of each block before."""
     places = [f"blocks.{b}" for b in range(tower.num_blocks)] if blocks else []
     inner = [Site(place, "surgery", "all", 0, tower.width) for place in places]
-    return [*inner, Site("features", "surgery", "all", 0, features)]
+    return [*inner, Site("features", "surgery", "all", 0, tower.num_features)]
 
 
 def draw_surgery(site: Site, rank: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -39,8 +39,7 @@ def operate(
     imitation: Imitation, learning: Learning, *, blocks: bool, rank: int
 ) -> IntervenedModel:
     """Learn the corrections of a merge, of its features and perhaps after every block."""
-    features = imitation.merged.state_dict()["proj"].shape[1]
-    sites = surgery_sites(imitation.tower, features, blocks=blocks)
+    sites = surgery_sites(imitation.tower, blocks=blocks)
     numbers = start(sites, rank, len(imitation.tasks), draw_surgery, learning.seed)
     return fit(imitation, sites, numbers, learning, places=[site.place for site in sites])
 

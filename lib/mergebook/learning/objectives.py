@@ -65,7 +65,7 @@ def features(
         Which images.
     """
     images = torch.cat([calibration.inputs[task][index] for task, index in picks.items()])
-    joint = calibration.tower(weights, images.to(weights["proj"].dtype))
+    joint = calibration.tower(weights, calibration.tower.cast(images, weights))
     rows = joint.split([len(index) for index in picks.values()])
     return dict(zip(picks, rows, strict=True))
 

@@ -71,7 +71,7 @@ def tune(
     def loss(step: int) -> Tensor:
         drawn = {task: next(stream) for task, stream in streams.items()}
         images = torch.cat([images for images, _ in drawn.values()])
-        joint = calibration.tower(tuned, images.to(tuned["proj"].dtype))
+        joint = calibration.tower(tuned, calibration.tower.cast(images, tuned))
         rows = joint.split([len(labels) for _, labels in drawn.values()])
         return torch.stack(
             [

@@ -92,7 +92,7 @@ class MergedModel(ABC):
         """Undo :meth:`stored`."""
 
     def encoder(self, task: str | None = None) -> nn.Module:
-        """Image encoder with the weights for a task.
+        """Encoder with the weights for a task.
 
         Raises
         ------
@@ -105,9 +105,9 @@ class MergedModel(ABC):
                 "the backbone is not known: name it in the base's metadata, "
                 "in Experts(..., backbone=...), or set .backbone"
             )
-        from mergebook.towers import clip  # only needed here, and it is slow to import
+        from mergebook.towers.backbones import build_encoder  # only here, and slow to import
 
-        return clip.visual_encoder(self.backbone, weights)
+        return build_encoder(self.backbone, weights)
 
     def head(self, task: str) -> Tensor | None:
         """Head ``[C, D]`` of a task if this solution has its own; None for the zero-shot one."""

@@ -188,9 +188,9 @@ class IntervenedModel(MergedModel):
         self._check_task(task)
         if self.backbone is None:  # the complaint of a model without interventions
             return super().encoder(task)
-        from mergebook.towers.tower import Tower  # only needed here, and it is slow to import
+        from mergebook.towers.backbones import build_tower  # only here, and slow to import
 
-        return Tower(self.backbone, edit=self.editor(task)).encoder(fresh(self.weights))
+        return build_tower(self.backbone, edit=self.editor(task)).encoder(fresh(self.weights))
 
     def editor(self, task: str) -> Editor:
         """The interventions of a task, as a hook of a :class:`mergebook.towers.tower.Tower`."""
@@ -219,12 +219,15 @@ class IntervenedModel(MergedModel):
 
 
 def fresh(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies as float32, the type of the images.
+    """Copies as float32, the type of the images; whole numbers as they are.
 
     Also of float32: tensors of a file lie in memory as the file has them, and the last bit of a
     matrix product can depend on how its operands are aligned.
     """
-    return {key: value.to(torch.float32, copy=True) for key, value in tensors.items()}
+    return {
+        key: value.to(torch.float32, copy=True) if value.is_floating_point() else value.clone()
+        for key, value in tensors.items()
+    }
 
 
 def intervened_storage(sizes: Sizes, num_tasks: int, numbers: Sequence[Numbers]) -> Storage:

@@ -27,7 +27,8 @@ def prepare_esm(
     vectors = {}
     for seen in seen_inputs(experts, calibration.first(num_images)):
         name = seen.layer.name
-        if seen.kind == "linear" and (variant == "paper" or "in_proj" in name or ".mlp." in name):
+        inner = calibration.tower.role(name) in ("query_key_value", "mlp")
+        if seen.kind == "linear" and (variant == "paper" or inner):
             vectors[name] = seen.stored(_essential(seen, variant, polarise))
         elif seen.kind == "linear":
             vectors[name] = tsv_vector(experts.layer(name))

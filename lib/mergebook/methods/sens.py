@@ -7,7 +7,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from mergebook.activations.sensitivity import block_of, sensitivities, transfers
+from mergebook.activations.sensitivity import sensitivities, transfers
 from mergebook.calibration import Calibration
 from mergebook.errors import MethodError
 from mergebook.registry import Range, merge_method
@@ -29,11 +29,12 @@ def prepare_sens(
             raise MethodError(f"sens: the sensitivities of expert {task!r} are NaN or infinite")
         rows.append({block: value / norm if norm > 0 else value for block, value in own.items()})
     shares = transfers(few, weights)
-    return {
-        block: len(rows)
-        * torch.softmax(torch.stack([row[block] for row in rows]) * shares / temperature, 0)
-        for block in rows[0]
+    sigma = {
+        part: len(rows)
+        * torch.softmax(torch.stack([row[part] for row in rows]) * shares / temperature, 0)
+        for part in rows[0]
     }
+    return {name: sigma[calibration.tower.part_of(name)] for name in experts.trained}
 
 
 @merge_method(
@@ -85,5 +86,5 @@ def sens(
     expert, in place of agreement; and uses temperature 1, at which the coefficients are within a
     few per cent of 1.
     """
-    sigma = layer.per_task(state[block_of(layer.name)])
+    sigma = layer.per_task(state[layer.name])
     return layer.base + scale * sum_tasks(sigma * layer.deltas)

@@ -23,7 +23,7 @@ COLUMNS, IMAGES = 4, 4  # tasks side by side, and images of each
 def _strip(task: Task, number: int, gap: int = 2) -> np.ndarray:
     """Test images of evenly spaced classes, side by side with white gaps."""
     classes = len(task.class_names)
-    images = task.samples(math.ceil(number / classes)).images
+    images = task.samples(math.ceil(number / classes)).inputs
     chosen = np.linspace(0, len(images) - 1, number).round().astype(int)
     padded = np.pad(images[chosen], ((0, 0), (0, 0), (0, gap), (0, 0)), constant_values=255)
     return np.concatenate(padded, axis=1)[:, :-gap]
@@ -84,7 +84,7 @@ def show_classes(suite: Suite) -> HTML:
         prompts = " / ".join(f"“{template}”" for template in task.templates)
         sheets.append(
             show(
-                sample_sheet(task.samples(3).images, task.class_names),
+                sample_sheet(task.samples(3).inputs, task.class_names),
                 name=task.name,
                 alt=f"Three test images of each class of the task {task.title}.",
                 caption=f"{task.title}. {task.description} Prompts: {prompts}",

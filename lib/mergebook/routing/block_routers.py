@@ -13,7 +13,8 @@ from mergebook.learning import entropy, image_batches, minimise
 from mergebook.merged import MergedModel, RoutedModel
 from mergebook.merged.intervened import fresh
 from mergebook.registry import Learning, Range
-from mergebook.towers.routers import BlockRoutedTower
+from mergebook.towers.routers import block_routed_tower
+from mergebook.towers.tower import Tower
 from mergebook.weights import Experts
 
 Depth = Annotated[
@@ -48,7 +49,7 @@ def draw_routers(
     return numbers
 
 
-def upscaled(experts: Experts, scale: float) -> Experts:
+def upscaled(experts: Experts, tower: Tower, scale: float) -> Experts:
     """Experts that differ in the MLPs of the blocks only; all else is task arithmetic.
 
     The base's MLPs stay as they are. Holds the trained tensors of all experts at once.
@@ -56,7 +57,7 @@ def upscaled(experts: Experts, scale: float) -> Experts:
     base = dict(experts.base)
     own: dict[str, dict[str, Tensor]] = {task: {} for task in experts.tasks}
     for layer in experts:
-        if ".mlp." in layer.name:
+        if tower.role(layer.name) == "mlp":
             for task in experts.tasks:
                 own[task][layer.name] = experts.expert(task)[layer.name]
         else:
@@ -115,7 +116,7 @@ def train_routers(
     merged = RoutedModel(experts.sizes, inner, "blocks", {}, numbers, origin)
     weights, leaves = fresh(merged.origin()), [v.requires_grad_() for v in numbers.values()]
     vectors = fresh(merged.vectors())
-    routed = BlockRoutedTower(calibration.backbone, vectors, numbers)
+    routed = block_routed_tower(calibration.backbone, vectors, numbers)
     batches = image_batches(calibration, learning)
 
     def loss(step: int) -> Tensor:

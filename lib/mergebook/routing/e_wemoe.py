@@ -76,7 +76,7 @@ def e_wemoe(
     and biases included, not rescaled; its option to tell the shared router the block's number is
     left out. A density of 1 keeps everything here, all but the smallest entry there.
     """
-    view = upscaled(experts, scale)
+    view = upscaled(experts, calibration.tower, scale)
     sparse = SparseModel.build(view, lambda layer: largest(layer, density))
     options = {"shared": shared, "depth": depth, "scale": scale}
     return train_routers(sparse, experts, calibration, {}, learning, **options)

@@ -62,7 +62,7 @@ def wemoe(
     calibration holds. Training keeps the mixed weights of every image of a step: a batch times the
     size of the MLPs.
     """
-    view = upscaled(experts, scale)
+    view = upscaled(experts, calibration.tower, scale)
     mlps = {key: view.base[key] for key in view.trained}
     options = {"shared": False, "depth": depth, "scale": scale}
     return train_routers(TaskModels.build(view), experts, calibration, mlps, learning, **options)

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 
 from mergebook.errors import SuiteError, shown, unknown
-from mergebook.suites.base import SPLITS, Images, Suite, Task
+from mergebook.paths import assets_dir
+from mergebook.suites.base import SPLITS, Split, Suite, Task
 
-__all__ = ["SPLITS", "Images", "Suite", "Task", "list_suites", "load_suite"]
+__all__ = ["SPLITS", "Split", "Suite", "Task", "list_suites", "load_suite"]
 
 
 def list_suites() -> tuple[str, ...]:
     """Names of the suites that :func:`load_suite` knows without a folder."""
-    return ("mini",)
+    return ("mini", "text8")
+
+
+@lru_cache(maxsize=1)
+def _text8() -> Suite:
+    from mergebook.suites.folder import folder_suite
+
+    return folder_suite(assets_dir() / "text8", source="text8")
 
 
 def load_suite(name: str | os.PathLike[str] = "mini", num_tasks: int | None = None) -> Suite:
@@ -39,6 +48,8 @@ def load_suite(name: str | os.PathLike[str] = "mini", num_tasks: int | None = No
         from mergebook.suites import mini
 
         suite = mini.suite()
+    elif name == "text8":
+        suite = _text8()
     elif "/" in name or os.sep in name or os.path.isdir(name):
         from mergebook.suites.folder import folder_suite
 

@@ -1,18 +1,18 @@
-"""What a suite is: an ordered list of tasks with images, class names, prompts and splits."""
+"""What a suite is: an ordered list of tasks with examples, class names, prompts and splits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from mergebook.errors import SuiteError, shown, unknown
 
 SPLITS = ("train", "validation", "test")
-MOST_IMAGES = 10**6  # of a task that are drawn or read at once
+MOST_EXAMPLES = 10**6  # of a task that are drawn or read at once
 
 
 def is_whole(value: object) -> bool:
@@ -20,16 +20,17 @@ def is_whole(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-class Images(NamedTuple):
+class Split(NamedTuple):
     """A split of a task.
 
     Attributes
     ----------
-    images : ndarray of uint8, shape [N, H, W, 3]
+    inputs : ndarray
+        Images, uint8 [N, H, W, 3]; or texts, objects [N].
     labels : ndarray of int64, shape [N]
     """
 
-    images: np.ndarray
+    inputs: np.ndarray
     labels: np.ndarray
 
     def __len__(self) -> int:
@@ -38,7 +39,7 @@ class Images(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """One image-classification task.
+    """One task: to classify images, or texts.
 
     Parameters
     ----------
@@ -51,31 +52,34 @@ class Task:
     templates : tuple of str
         Prompts with ``{}`` for the class name; the head averages over them.
     load : callable
-        ``load(split, size, seed) -> Images``.
+        ``load(split, size, seed) -> Split``.
     sizes : dict
-        Default number of images of each split.
+        Default number of examples of each split.
     counterpart : str
         The data set of the CLIP suite that this task stands in for (may be empty).
     description : str
-        One or two sentences on how the images are made.
+        One or two sentences on what is asked, or how images are made.
     limits : dict
-        Largest number of images of each split, where images are stored; empty where they are
+        Largest number of examples of each split, where they are stored; empty where images are
         drawn on the spot and never run out.
     fingerprint : callable
-        ``fingerprint() -> str``, a digest of stored images and of all that is read with them;
+        ``fingerprint() -> str``, a digest of stored examples and of all that is read with them;
         empty where the code alone decides.
+    modality : {"image", "text"}
+        What the examples are.
     """
 
     name: str
     title: str
     class_names: tuple[str, ...]
     templates: tuple[str, ...]
-    load: Callable[[str, int, int], Images] = field(repr=False)
+    load: Callable[[str, int, int], Split] = field(repr=False)
     sizes: dict[str, int] = field(default_factory=dict, repr=False)
     counterpart: str = ""
     description: str = ""
     limits: dict[str, int] = field(default_factory=dict, repr=False)
     fingerprint: Callable[[], str] = field(default=lambda: "", repr=False)
+    modality: Literal["image", "text"] = "image"
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not isinstance(self.title, str):
@@ -104,22 +108,22 @@ class Task:
             except UnicodeEncodeError:
                 raise SuiteError(f"task {self.name!r}: {text!r} is not UTF-8") from None
 
-    def images(self, split: str, size: int | None = None, seed: int = 0) -> Images:
-        """Return images and labels of a split.
+    def examples(self, split: str, size: int | None = None, seed: int = 0) -> Split:
+        """Return the examples of a split.
 
         Parameters
         ----------
         split : {"train", "validation", "test"}
         size : int, optional
-            Number of images; the split's default size if not given. A smaller size gives the
-            first images of a larger one.
+            Number of examples; the split's default size if not given. A smaller size gives the
+            first examples of a larger one.
         seed : int, default 0
-            Seed of the data: another seed gives other images of the same task, where images are
-            stored another order of them.
+            Seed of the data: another seed gives other images of the same task; where examples
+            are stored, another order of them.
 
         Returns
         -------
-        Images
+        Split
 
         Raises
         ------
@@ -129,29 +133,30 @@ class Task:
         if split not in SPLITS:
             raise SuiteError(f"task {self.name!r}: " + unknown("split", split, SPLITS))
         size = self.sizes[split] if size is None else size
-        if not is_whole(size) or not 1 <= size <= MOST_IMAGES:
+        if not is_whole(size) or not 1 <= size <= MOST_EXAMPLES:
             raise SuiteError(
                 f"task {self.name!r}: {split} size must be positive, a whole number up to "
-                f"{MOST_IMAGES:,}, got {shown(size)}"
+                f"{MOST_EXAMPLES:,}, got {shown(size)}"
             )
         if not is_whole(seed) or seed < 0:
             raise SuiteError(
                 f"task {self.name!r}: seed must be a whole number that is not negative, "
                 f"got {shown(seed)}"
             )
-        images = self.load(split, size, seed)
-        if len(images) != size:
+        examples = self.load(split, size, seed)
+        if len(examples) != size:
             raise SuiteError(
-                f"task {self.name!r}: {split} has {len(images)} images, {size} were asked for"
+                f"task {self.name!r}: {split} has {len(examples)} {self.modality}s, "
+                f"{size} were asked for"
             )
-        return images
+        return examples
 
     def at_most(self, split: str, size: int) -> int:
-        """Return `size`, or the number of images of the split if it has fewer."""
+        """Return `size`, or the number of examples of the split if it has fewer."""
         return min(size, self.limits.get(split, size))
 
-    def samples(self, per_class: int = 1, seed: int = 0) -> Images:
-        """Return the first test images of each class, class by class in rounds.
+    def samples(self, per_class: int = 1, seed: int = 0) -> Split:
+        """Return the first test examples of each class, class by class in rounds.
 
         Parameters
         ----------
@@ -160,25 +165,26 @@ class Task:
 
         Returns
         -------
-        Images
+        Split
             All classes once, then again, `per_class` times.
 
         Raises
         ------
         SuiteError
-            If the test split has too few images of a class.
+            If the test split has too few examples of a class.
         """
         drawn = min(self.sizes["test"], 8 * per_class * len(self.class_names))
         enough = self.limits.get("test", drawn)  # stored classes may be rare
-        images, labels = self.images("test", enough, seed)
+        inputs, labels = self.examples("test", enough, seed)
         found = [np.flatnonzero(labels == c)[:per_class] for c in range(len(self.class_names))]
         for name, index in zip(self.class_names, found, strict=True):
             if len(index) < per_class:
                 raise SuiteError(
-                    f"task {self.name!r}: {len(index)} test images of {name!r}, needs {per_class}"
+                    f"task {self.name!r}: {len(index)} test {self.modality}s of {name!r}, "
+                    f"needs {per_class}"
                 )
         index = np.stack(found, 1).reshape(-1)
-        return Images(images[index], labels[index])
+        return Split(inputs[index], labels[index])
 
 
 class Suite:

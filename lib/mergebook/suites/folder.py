@@ -1,4 +1,4 @@
-"""Suites from a folder of stored images, described by a ``suite.yaml``."""
+"""Suites from a folder of stored images or texts, described by a ``suite.yaml``."""
 
 from __future__ import annotations
 
@@ -15,52 +15,58 @@ from mergebook.suites.base import Suite, Task
 from mergebook.suites.description import Settings, read
 from mergebook.suites.splits import Cuts, loader
 from mergebook.suites.stored import Stored, read_npz, read_tree
+from mergebook.suites.texts import ENDINGS, read_texts
 
 DESCRIPTION = "suite.yaml"
 TEMPLATES = ("a photo of a {}.", "a picture of a {}.", "an image of a {}.")
+TEXT_TEMPLATES = ("This text is about {}.",)
 SIDE = 64  # of images from image files, in pixels; twice what the mini backbones see
+FILES = (".npz", *ENDINGS)
 SHARED = ("templates", "splits", "image_size")  # for all tasks, or for one
-SUITE_KEYS = ("name", "description", "images", *SHARED, "tasks")
+SUITE_KEYS = ("name", "description", "images", "texts", *SHARED, "tasks")
 TASK_KEYS = ("name", "file", "title", "description", "counterpart", "class_names",
-             "source", "licence", *SHARED)  # fmt: skip
-SUITE_RESERVED = ("mini", "pretraining", "ready")  # other folders under checkpoints/
+             "source", "licence", "citation", *SHARED)  # fmt: skip
+SUITE_RESERVED = ("mini", "text8", "pretraining", "ready")  # other folders under checkpoints/
 TASK_RESERVED = ("base",)  # the file of the base among those of the experts
 
 
-def folder_suite(folder: str | Path) -> Suite:
+def folder_suite(folder: str | Path, source: str | None = None) -> Suite:
     """Return the suite that a folder holds.
 
     ``suite.yaml`` in the folder may set, for the suite:
 
     - ``name``: of the folder of its experts; the folder's name if not given,
-    - ``images``: folder of the tasks, relative to the YAML file; its own folder if not given.
-      Environment variables such as ``$MERGEBOOK_DATA`` are replaced,
+    - ``images`` or ``texts``: folder of the tasks, relative to the YAML file; its own folder if
+      not given. Environment variables such as ``$MERGEBOOK_DATA`` are replaced,
     - ``tasks``: list of names, or of settings with a ``name`` each, in the order of the suite.
-      All ``.npz`` files and folders of ``images``, sorted, if not given,
+      All tasks in that folder, sorted, if not given,
     - ``templates``, ``splits``, ``image_size``: for tasks without their own;
 
     and for a task:
 
-    - ``file``: an ``.npz`` file or a folder of image files, ``<name>.npz`` or ``<name>`` if not
-      given; see :func:`~mergebook.suites.stored.read_npz` and
-      :func:`~mergebook.suites.stored.read_tree`,
+    - ``file``: an ``.npz`` file or a folder of image files, or a ``.jsonl`` or ``.csv`` file of
+      texts, perhaps packed with gzip (``.gz``); ``<name>`` with one of these endings, or none, if
+      not given; see :func:`~mergebook.suites.stored.read_npz`,
+      :func:`~mergebook.suites.stored.read_tree` and :func:`~mergebook.suites.texts.read_texts`,
     - ``templates``: prompts with ``{}`` for the class name,
     - ``class_names``: a list in label order, or a mapping from all stored names (for image files
       those of the classes' folders) to the names to use; underscores become spaces if not given,
     - ``splits``: ``validation``, ``test`` and ``seed``, see
       :class:`~mergebook.suites.splits.Cuts`,
     - ``image_size``: side of the squares that image files are scaled to, 64 by default,
-    - ``title``, ``description``, ``counterpart``, for people; ``source`` and ``licence`` too,
-      which are not read.
+    - ``title``, ``description``, ``counterpart``, for people; ``source``, ``licence`` and
+      ``citation`` too, which are not read.
 
     Parameters
     ----------
     folder : str or Path
+    source : str, optional
+        What the suite is found by, if not by its folder.
 
     Returns
     -------
     Suite
-        Splits are disjoint and do not depend on the seed that images are asked for with.
+        Splits are disjoint and do not depend on the seed that examples are asked for with.
 
     Raises
     ------
@@ -72,60 +78,68 @@ def folder_suite(folder: str | Path) -> Suite:
         folder = Path(os.path.realpath(folder))  # which a loop of links does not stop
         if not folder.is_dir():
             raise SuiteError(f"suite {str(folder)!r}: no such folder")
-        return _suite(folder)
+        return _suite(folder, source)
     except (OSError, ValueError, RuntimeError) as error:  # also a name with \0
         where = getattr(error, "filename", None) or str(folder)
         problem = getattr(error, "strerror", None) or one_line(error)
         raise SuiteError(f"{shown(where)} cannot be read: {problem}") from error
 
 
-def _suite(folder: Path) -> Suite:
+def _suite(folder: Path, source: str | None) -> Suite:
     path = folder / DESCRIPTION
     given = Settings(read(path), str(path), SUITE_KEYS)
-    name = given.name(SUITE_RESERVED, folder.name)
-    images = _expand(folder, given)
-    listed = given.get("tasks", (list,), "a list of tasks", _found(images))
+    reserved = () if source else SUITE_RESERVED
+    name = given.name(reserved, folder.name)
+    data = _expand(folder, given)
+    listed = given.get("tasks", (list,), "a list of tasks", _found(data))
     if not listed:
-        raise SuiteError(f"{given.where}: no tasks, and no .npz files or folders in {images}")
+        raise SuiteError(f"{given.where}: no tasks, and no .npz files, texts or folders in {data}")
     tasks = []
     for number, entry in enumerate(listed, start=1):
         entry = {"name": entry} if isinstance(entry, str) else entry
         own = Settings(entry, f"{path}, task {number}", TASK_KEYS)
         own.where = f"{path}, task {own.name(TASK_RESERVED)!r}"
-        tasks.append(_task(own, given, images))
-    return Suite(name, tasks, source=str(folder))
+        tasks.append(_task(own, given, data))
+    if len({task.modality for task in tasks}) > 1:
+        raise SuiteError(f"{given.where}: some tasks have images and others texts; keep one kind")
+    return Suite(name, tasks, source=source or str(folder))
 
 
 def _expand(folder: Path, given: Settings) -> Path:
-    text = os.path.expandvars(given.text("images", "."))
+    kinds = [kind for kind in ("images", "texts") if given.values.get(kind) is not None]
+    if len(kinds) > 1:
+        raise SuiteError(f"{given.where}: images and texts; keep one")
+    kind = kinds[0] if kinds else "images"
+    text = os.path.expandvars(given.text(kind, "."))
     if missing := re.search(r"\$\{?(\w+)", text):
         raise SuiteError(
-            f"{given.where}: images is {shown(text)}, and the environment variable {missing[1]} "
-            "is not set; let it name the folder that the images are in"
+            f"{given.where}: {kind} is {shown(text)}, and the environment variable {missing[1]} "
+            f"is not set; let it name the folder that the {kind} are in"
         )
     try:
-        images = folder / Path(text).expanduser()
+        data = folder / Path(text).expanduser()
     except RuntimeError as error:  # nobody of that name
-        raise SuiteError(f"{given.where}: images is {shown(text)}: {one_line(error)}") from error
-    if not images.is_dir():
-        raise SuiteError(f"{given.where}: images: no folder {str(images)!r}")
-    return images
+        raise SuiteError(f"{given.where}: {kind} is {shown(text)}: {one_line(error)}") from error
+    if not data.is_dir():
+        raise SuiteError(f"{given.where}: {kind}: no folder {str(data)!r}")
+    return data
 
 
-def _found(images: Path) -> list[str]:
+def _found(data: Path) -> list[str]:
     """Names of all tasks of a folder."""
-    paths = [path for path in images.iterdir() if not path.name.startswith(".")]
-    return sorted(
-        {p.stem for p in paths if p.suffix == ".npz"} | {p.name for p in paths if p.is_dir()}
-    )
+    paths = [path for path in data.iterdir() if not path.name.startswith(".")]
+    files = [path.name for path in paths if not path.is_dir()]
+    stored = {name.removesuffix(e) for name in files for e in FILES if name.endswith(e)}
+    return sorted(stored | {path.name for path in paths if path.is_dir()})
 
 
-def _task(own: Settings, given: Settings, images: Path) -> Task:
+def _task(own: Settings, given: Settings, data: Path) -> Task:
     name = own.text("name")
     side, cuts = own.side(given.side(SIDE)), own.cuts(given.cuts(Cuts()))
-    stored = _open(own, images, name, side)
+    stored = _open(own, data, name, side)
     class_names = _class_names(own, stored)
-    templates = own.texts("templates", given.texts("templates", TEMPLATES))
+    usual = TEMPLATES if stored.modality == "image" else TEXT_TEMPLATES
+    templates = own.texts("templates", given.texts("templates", usual))
     for split, part in stored.parts.items():
         wrong = part.labels[(part.labels < 0) | (part.labels >= len(class_names))]
         if len(wrong):
@@ -134,8 +148,15 @@ def _task(own: Settings, given: Settings, images: Path) -> Task:
                 f"{len(class_names)} class names"
             )
     if "test" in stored.parts and "test" in (own.values.get("splits") or {}):
-        raise SuiteError(f"{own.where}, splits: test images are stored apart; none are cut")
-    settings = {"classes": class_names, "templates": templates, "side": side, **asdict(cuts)}
+        raise SuiteError(
+            f"{own.where}, splits: test {stored.modality}s are stored apart; none are cut"
+        )
+    settings: dict[str, object] = {
+        "classes": class_names,
+        "templates": templates,
+        "side": side,
+        **asdict(cuts),
+    }
     try:
         splits = cuts.apply(stored.parts)
         sizes = {split: len(index) for split, (_, index) in splits.items()}
@@ -143,20 +164,27 @@ def _task(own: Settings, given: Settings, images: Path) -> Task:
             name, own.text("title", name.replace("_", " ").capitalize()), class_names, templates,
             loader(name, splits), sizes, own.text("counterpart"), own.text("description"),
             limits=sizes, fingerprint=lambda: _fingerprint(stored, settings),
+            modality=stored.modality,
         )  # fmt: skip
     except SuiteError as error:
         raise SuiteError(f"{own.where}: {error}") from error
 
 
-def _open(own: Settings, images: Path, name: str, side: int) -> Stored:
-    choices = [own.text("file")] if own.text("file") else [f"{name}.npz", name]
+def _open(own: Settings, data: Path, name: str, side: int) -> Stored:
+    usual = [f"{name}{ending}" for ending in FILES]
+    choices = [own.text("file")] if own.text("file") else [usual[0], name, *usual[1:]]
     for choice in choices:
-        path = images / choice
+        path = data / choice
         if path.is_dir():
             return read_tree(path, side)
+        if path.is_file() and choice.endswith(ENDINGS):
+            names = own.values.get("class_names")
+            names = None if isinstance(names, Mapping) else own.texts("class_names", None)
+            return read_texts(path, names)
         if path.is_file():
             return read_npz(path)
-    raise SuiteError(f"{own.where}: no {' and no '.join(choices)} in {images}")
+    wanted = own.text("file") or f"folder {name} and no {' or '.join(usual)}"
+    raise SuiteError(f"{own.where}: no {wanted} in {data}")
 
 
 def _class_names(own: Settings, stored: Stored) -> tuple[str, ...]:

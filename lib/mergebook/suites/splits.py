@@ -1,4 +1,4 @@
-"""Train, validation and test images of a stored task: disjoint, and the same at every call."""
+"""Train, validation and test examples of a stored task: disjoint, the same at every call."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import NamedTuple
 import numpy as np
 
 from mergebook.errors import SuiteError
-from mergebook.suites.base import Images
+from mergebook.suites.base import Split
 
-LEAST_VALIDATION = 50  # images, where no number is asked for
+LEAST_VALIDATION = 50  # examples, where no number is asked for
 
 
 class Part(NamedTuple):
-    """The images of one split as they are stored.
+    """The examples of one split as they are stored.
 
     Attributes
     ----------
     labels : ndarray of int64, shape [N]
     read : callable
-        ``read(index) -> uint8 [len(index), S, S, 3]``.
+        ``read(index)``: images, uint8 [len(index), S, S, 3], or texts, objects [len(index)].
     """
 
     labels: np.ndarray
@@ -31,15 +31,15 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Cuts:
-    """How splits that are not stored apart are cut from the training images.
+    """How splits that are not stored apart are cut from the training examples.
 
     Parameters
     ----------
     validation, test : int, float or None
-        A number of images, or a fraction between 0 and 1. None stands for a fifth as test images,
-        and for a tenth of what is left, at least 50 images but at most half, as validation images.
+        A number of examples, or a fraction between 0 and 1. None stands for a fifth as test
+        examples, and for a tenth of what is left, at least 50 but at most half, for validation.
     seed : int, default 0
-        Decides which images; no other seed does.
+        Decides which examples; no other seed does.
     """
 
     validation: int | float | None = None
@@ -47,12 +47,12 @@ class Cuts:
     seed: int = 0
 
     def apply(self, parts: Mapping[str, Part]) -> dict[str, tuple[Part, np.ndarray]]:
-        """Return the part of each split and the images of it, as indices without repetition.
+        """Return the part of each split and the examples of it, as indices without repetition.
 
         Raises
         ------
         SuiteError
-            If a split would be left without images.
+            If a split would be left without examples.
         """
         rest = spread(parts["train"].labels, self.seed)
         found = {}
@@ -65,7 +65,7 @@ class Cuts:
         found["train"] = parts["train"], rest
         for split, (_, index) in found.items():
             if not len(index):
-                raise SuiteError(f"no images are left for {split}")
+                raise SuiteError(f"no examples are left for {split}")
         return found
 
     def _size(self, split: str, total: int) -> int:
@@ -102,26 +102,26 @@ def spread(labels: np.ndarray, seed: int) -> np.ndarray:
 
 def loader(
     task: str, splits: Mapping[str, tuple[Part, np.ndarray]]
-) -> Callable[[str, int, int], Images]:
-    """Return the function that gives a task its images.
+) -> Callable[[str, int, int], Split]:
+    """Return the function that gives a task its examples.
 
     Parameters
     ----------
     task : str
-        Name of the task; with split and seed it decides the order of the images.
+        Name of the task; with split and seed it decides the order of the examples.
     splits : mapping
         As :meth:`Cuts.apply` returns them.
 
     Returns
     -------
     callable
-        ``load(split, size, seed) -> Images``, at most `size` of them.
+        ``load(split, size, seed) -> Split``, at most `size` of them.
     """
 
-    def load(split: str, size: int, seed: int) -> Images:
+    def load(split: str, size: int, seed: int) -> Split:
         part, index = splits[split]
         order = spread(part.labels[index], zlib.crc32(f"{task}/{split}/{seed}".encode()))
         chosen = index[order[:size]]
-        return Images(part.read(chosen), part.labels[chosen])
+        return Split(part.read(chosen), part.labels[chosen])
 
     return load

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -24,7 +24,7 @@ MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # 8 bits a 
 
 
 class Stored(NamedTuple):
-    """One task's images.
+    """One task's examples.
 
     Attributes
     ----------
@@ -35,13 +35,16 @@ class Stored(NamedTuple):
     root : Path
         The file or folder of the task.
     files : tuple of Path
-        All that the images and labels are read from.
+        All that the examples and labels are read from.
+    modality : {"image", "text"}
+        What the examples are.
     """
 
     class_names: tuple[str, ...] | None
     parts: dict[str, Part]
     root: Path
     files: tuple[Path, ...]
+    modality: Literal["image", "text"] = "image"
 
     def digest(self) -> str:
         """Digest of the files' contents and of their names below the root."""

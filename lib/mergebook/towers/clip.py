@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,18 +24,13 @@ from torch.nn import functional as F
 
 from mergebook.errors import BackboneError, unknown
 from mergebook.paths import assets_dir
-from mergebook.suites import Task
 from mergebook.weights import Checkpoint
 
 MINI = ("mini-small", "mini-large")
 PAPER = ("ViT-B-32", "ViT-B-16", "ViT-L-14")
+NAMES = MINI + PAPER  # [radford2021clip]
 VOCABULARY = "vocabulary.txt"
 MINI_MEAN, MINI_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
-
-
-def list_backbones() -> tuple[str, ...]:
-    """Names of the backbones: the mini ones, then the papers' [radford2021clip]_."""
-    return MINI + PAPER
 
 
 class WordTokenizer:
@@ -100,11 +95,16 @@ class Backbone:
     tokenize: Callable[[Sequence[str]], Tensor]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    modality: ClassVar[str] = "image"
 
     @property
     def visual(self) -> nn.Module:
         """The image tower, the part that is fine-tuned and merged."""
         return self.model.visual
+
+    def weights(self) -> dict[str, Tensor]:
+        """State dict of the image tower, which is fine-tuned and merged."""
+        return self.visual.state_dict()
 
     @property
     def image_size(self) -> int:
@@ -160,8 +160,8 @@ def configuration(name: str) -> dict[str, Any]:
     BackboneError
         Unknown name.
     """
-    if name not in list_backbones():
-        raise BackboneError(unknown("backbone", name, list_backbones()))
+    if name not in NAMES:
+        raise BackboneError(unknown("backbone", name, NAMES))
     import open_clip
 
     _configs()
@@ -186,7 +186,7 @@ def create(name: str) -> Backbone:
     Parameters
     ----------
     name : str
-        One of :func:`list_backbones`.
+        One of :data:`NAMES`.
 
     Raises
     ------
@@ -213,7 +213,7 @@ def load_backbone(name: str = "mini-small", path: str | Path | None = None) -> B
     Parameters
     ----------
     name : str, default "mini-small"
-        One of :func:`list_backbones`.
+        One of :data:`NAMES`.
     path : path, optional
         A safetensors file with the whole model's state dict. The mini backbones ship with the
         package; a paper's backbone without a path is taken from open_clip's ``openai`` weights.
@@ -266,7 +266,7 @@ def visual_encoder(name: str, state: Mapping[str, Tensor]) -> nn.Module:
     Parameters
     ----------
     name : str
-        One of :func:`list_backbones`.
+        One of :data:`NAMES`.
     state : mapping
         State dict of the image tower (keys as in open_clip's ``model.visual``).
 
@@ -283,21 +283,3 @@ def visual_encoder(name: str, state: Mapping[str, Tensor]) -> nn.Module:
     encoder = copy.deepcopy(visual_template(name))
     _load(encoder, state, f"image tower of {name!r}")
     return encoder
-
-
-def build_head(backbone: Backbone, task: Task) -> Tensor:
-    """Build a task's zero-shot head.
-
-    The weight of class c is the normalised mean over the templates of the normalised text
-    features [radford2021clip]_.
-
-    Returns
-    -------
-    Tensor, float32 [C, d]
-        Rows have unit length; logits are ``logit_scale * features @ head.T``.
-    """
-    rows = []
-    for name in task.class_names:
-        features = backbone.encode_text([template.format(name) for template in task.templates])
-        rows.append(F.normalize(features.mean(0), dim=-1))
-    return torch.stack(rows)

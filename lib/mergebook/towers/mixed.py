@@ -1,4 +1,4 @@
-"""An image tower whose weights are mixed anew for each image."""
+"""A tower whose weights are mixed anew for each image."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mergebook.towers.backbones import build_tower
 from mergebook.towers.tower import Tower, Weights
 
 # Numbers of one tensor that a pass may mix for all its images: what fits into a processor's cache.
@@ -57,35 +58,23 @@ def linear(key: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return y if bias is None else y + bias.unsqueeze(-2)
 
 
-class MixedTower(Tower):
+def norm(key: str, x: Tensor, gain: Tensor, shift: Tensor, eps: float) -> Tensor:
+    """``[N, L, d] -> [N, L, d]`` by one layer norm, or by one for each image."""
+    x = F.layer_norm(x, x.shape[-1:], eps=eps)
+    return x * gain.unsqueeze(-2) + shift.unsqueeze(-2)
+
+
+def mixed_tower(backbone: str, **hooks: Any) -> Tower:
     """A tower that also takes tensors with a leading axis of images ``[N, *s]``.
 
     Parameters
     ----------
     backbone : str
-        One of :func:`mergebook.towers.clip.list_backbones`.
+        One of :func:`mergebook.towers.backbones.list_backbones`.
+    **hooks
+        Further hooks, see :class:`mergebook.towers.tower.Tower`.
     """
-
-    def __init__(self, backbone: str):
-        super().__init__(backbone, linear=linear)
-
-    def embed(self, weights: Weights, images: Tensor) -> Tensor:
-        """Tokens ``[N, L, d]`` that enter the first block."""
-        kernel = weights["conv1.weight"]
-        patches = F.unfold(images, kernel.shape[-2:], stride=self._stride).mT
-        patches = patches @ kernel.flatten(-3).mT
-        token = weights["class_embedding"].unsqueeze(-2).expand(len(images), 1, -1)
-        x = torch.cat([token, patches], 1) + weights["positional_embedding"]
-        return self._norm(weights, "ln_pre.", x)
-
-    def pool(self, weights: Weights, x: Tensor) -> Tensor:
-        """Features ``[N, D]`` of the last block's output ``[N, L, d]``."""
-        token = self._norm(weights, "ln_post.", x)[:, :1]
-        return self.linear("proj", token, weights["proj"].mT, None)[:, 0]
-
-    def _norm(self, weights: Weights, name: str, x: Tensor) -> Tensor:
-        x = F.layer_norm(x, x.shape[-1:], eps=self._eps)
-        return x * weights[f"{name}weight"].unsqueeze(-2) + weights[f"{name}bias"].unsqueeze(-2)
+    return build_tower(backbone, linear=linear, norm=norm, **hooks)
 
 
 @dataclass(frozen=True)
@@ -136,7 +125,7 @@ class MixedEncoder(nn.Module):
     def __init__(self, parts: Parts, choose: Callable[[MixedEncoder, Tensor], Tensor]):
         super().__init__()
         self.parts, self.choose = parts, choose
-        self.tower = MixedTower(parts.backbone)
+        self.tower = mixed_tower(parts.backbone)
 
     def features(self, images: Tensor, weights: Tensor) -> Tensor:
         """Features ``[N, D]`` under weights ``[N, T]``, or ``[T]`` for all images."""
@@ -152,7 +141,7 @@ class MixedEncoder(nn.Module):
         return torch.cat(mixed)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features ``[N, D]`` of images ``[N, 3, S, S]``."""
+        """Features ``[N, D]`` of images or texts."""
         return self.features(images, self.choose(self, images))
 
 

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mergebook.errors import MethodError, unknown
-from mergebook.towers.mixed import MixedEncoder, MixedTower, Mixture, Parts
-from mergebook.towers.tower import Weights
+from mergebook.towers.mixed import MixedEncoder, Mixture, Parts, mixed_tower
+from mergebook.towers.tokens import token_mean
+from mergebook.towers.tower import Tower, Weights
 
 HIDDEN = (1, 2)  # numbers of the hidden layers of Twin-Merging's router
 DROPOUT = 0.5
@@ -174,40 +175,40 @@ def by_classifier(parts: Parts) -> nn.Module:
 # ----------------------------------------------------------------- each block routes its MLP: WEMoE
 
 
-def routed_weights(x: Tensor, numbers: Mapping[str, Tensor], block: int) -> Tensor:
+def routed_weights(
+    x: Tensor, numbers: Mapping[str, Tensor], block: int, there: Tensor | None = None
+) -> Tensor:
     """Mixing weights of a block: ``[N, T]`` of its MLP's input ``[N, L, d]``; ``[T]`` at depth 0.
 
-    The router looks at every token; the mean over tokens counts. One router may serve all blocks.
+    The router looks at every token; the mean over tokens that are there counts. One router may
+    serve all blocks.
     """
     row = block if len(numbers["bias"]) > 1 else 0
     if "weight" not in numbers:
         return numbers["bias"][row]
     if "hidden_weight" in numbers:
         x = F.relu(F.linear(x, numbers["hidden_weight"][row], numbers["hidden_bias"][row]))
-    return F.linear(x, numbers["weight"][row], numbers["bias"][row]).mean(1)
+    return token_mean(F.linear(x, numbers["weight"][row], numbers["bias"][row]), there)
 
 
-class BlockRoutedTower(MixedTower):
+def block_routed_tower(backbone: str, vectors: Weights, numbers: Weights) -> Tower:
     """A tower in which a router mixes the MLP of each block for each image.
 
     Parameters
     ----------
     backbone : str
-        One of :func:`mergebook.towers.clip.list_backbones`.
+        One of :func:`mergebook.towers.backbones.list_backbones`.
     vectors : mapping of str to Tensor
         ``[T, *s]`` of the MLPs' tensors.
     numbers : mapping of str to Tensor
         Of the routers.
     """
 
-    def __init__(self, backbone: str, vectors: Weights, numbers: Weights):
-        super().__init__(backbone)
-        self.vectors, self.numbers = vectors, numbers
+    def route(weights: Weights, block: int, x: Tensor) -> Weights:
+        return Mixture(weights, vectors, routed_weights(x, numbers, block, tower.there(x)))
 
-    def mlp(self, weights: Weights, block: int, x: Tensor) -> Tensor:
-        """Two-layer perceptron of one block, mixed for each image."""
-        chosen = routed_weights(x, self.numbers, block)
-        return super().mlp(Mixture(weights, self.vectors, chosen), block, x)
+    tower = mixed_tower(backbone, route=route)
+    return tower
 
 
 class BlockRoutedEncoder(nn.Module):
@@ -216,10 +217,10 @@ class BlockRoutedEncoder(nn.Module):
     def __init__(self, parts: Parts):
         super().__init__()
         self.parts = parts
-        self.tower = BlockRoutedTower(parts.backbone, parts.vectors, parts.numbers)
+        self.tower = block_routed_tower(parts.backbone, parts.vectors, parts.numbers)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features ``[N, D]`` of images ``[N, 3, S, S]``."""
+        """Features ``[N, D]`` of images or texts."""
         chunks = images.split(self.parts.chunk)
         return torch.cat([self.tower(self.parts.origin, chunk) for chunk in chunks])
 

@@ -11,86 +11,100 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mergebook.calibration import Calibration
-from mergebook.towers.tower import Tower, Weights
+from mergebook.towers.backbones import build_tower
+from mergebook.towers.tower import Weights
 from mergebook.weights import Experts
 from mergebook.weights.qkv import Arranged
 
-BATCH = 64  # images per forward pass; only memory depends on it
+BATCH = 64  # inputs per forward pass; only memory depends on it
 
-Kind = Literal["linear", "patches", "scale"]
+Kind = Literal["linear", "patches", "words", "scale"]
 Stage = Callable[[Weights, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Tap:
-    """Input and output of one map of the tower, for a batch of images.
+    """Input and output of one map of the tower, for a batch of inputs.
 
     Attributes
     ----------
-    kind : {"linear", "patches", "scale"}
-        A linear map; the convolution, with the embeddings that are added to it; the scale and
-        shift of a norm.
+    kind : {"linear", "patches", "words", "scale"}
+        A linear map; the convolution of images, with the embeddings that are added to it; the
+        embeddings of words; the scale and shift of a norm.
     x : Tensor, shape [N, L, in]
-        Tokens, patches, or normalised tokens.
+        Tokens, patches, or normalised tokens; of words none, ``[N, L, 0]``.
     y : Tensor, shape [N, L, out]
         Tokens; of patches, all tokens that the embedding makes, so that L is one more.
+    count : int
+        Tokens that enter, without padding.
     """
 
     kind: Kind
     x: Tensor
     y: Tensor
+    count: int
 
 
-class Tape(Tower):
+class Tape:
     """A tower that keeps the inputs and outputs of all its maps.
 
     Parameters
     ----------
     backbone : str
-        One of :func:`mergebook.towers.clip.list_backbones`.
+        One of :func:`mergebook.towers.backbones.list_backbones`.
 
     Attributes
     ----------
+    tower : Tower
+        Whose maps are kept.
     taps : dict of str to Tap
         By the name of the map's weight: what passed since the dictionary was last emptied, in the
         order of the maps.
     """
 
     def __init__(self, backbone: str):
-        super().__init__(backbone, linear=self._linear)
+        hooks = {"linear": self._linear, "norm": self._norm, "edit": self._edit}
+        self.tower = build_tower(backbone, **hooks)
         self.taps: dict[str, Tap] = {}
+        self._patches: Tensor | None = None
+
+    def __call__(self, weights: Weights, inputs: Tensor) -> Tensor:
+        """Features ``[N, D]``, not normalised, of inputs."""
+        return self.tower(weights, inputs)
 
     def stages(self) -> tuple[Stage, ...]:
         """The tower in pieces: embedding, each block, pooling; each takes weights and its input."""
-        blocks = [lambda weights, x, b=b: self.block(weights, b, x) for b in range(self.num_blocks)]
-        return (self.embed, *blocks, self.pool)
+        tower = self.tower
+        blocks = [lambda w, x, b=b: tower.block(w, b, x) for b in range(tower.num_blocks)]
+        return (tower.embed, *blocks, tower.pool)
 
-    def embed(self, weights: Weights, images: Tensor) -> Tensor:
-        """As :meth:`Tower.embed`, with the convolution written as a product."""
-        kernel = weights["conv1.weight"]
-        patches = F.unfold(images, kernel.shape[-2:], stride=self._stride).transpose(1, 2)
-        token = weights["class_embedding"].expand(len(images), 1, -1)
-        tokens = torch.cat([token, patches @ kernel.flatten(1).T], 1)
-        tokens = tokens + weights["positional_embedding"]
-        if torch.is_grad_enabled():
-            tokens.requires_grad_()  # the first tensor that a gradient is asked for
-        self.taps["conv1.weight"] = Tap("patches", patches, tokens)
-        return self._norm(weights, "ln_pre.", tokens)
+    def _tap(self, kind: Kind, x: Tensor, y: Tensor) -> Tap:
+        there = self.tower.there(x)
+        return Tap(kind, x, y, x.shape[0] * x.shape[1] if there is None else int(there.sum()))
 
     def _linear(self, key: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if key == "proj":
-            x = x[:, None]
         y = F.linear(x, weight, bias)
-        self.taps[key] = Tap("linear", x, y)
-        return y[:, 0] if key == "proj" else y
-
-    def _norm(self, weights: Weights, name: str, x: Tensor) -> Tensor:
-        if name == "ln_post.":
-            x = x[:, :1]  # no other token is used
-        normal = F.layer_norm(x, x.shape[-1:], eps=self._eps)
-        y = normal * weights[f"{name}weight"] + weights[f"{name}bias"]
-        self.taps[f"{name}weight"] = Tap("scale", normal, y)
+        if self.tower.role(key) == "embedding":
+            self._patches = x
+        else:
+            self.taps[key] = self._tap("linear", x, y)
         return y
+
+    def _norm(self, key: str, x: Tensor, gain: Tensor, shift: Tensor, eps: float) -> Tensor:
+        normal = F.layer_norm(x, x.shape[-1:], eps=eps)
+        y = normal * gain + shift
+        self.taps[key] = self._tap("scale", normal, y)
+        return y
+
+    def _edit(self, place: str, x: Tensor) -> Tensor:
+        if place == "embedding":
+            if torch.is_grad_enabled():
+                x = x.detach().requires_grad_()  # the first tensor that a gradient is asked for
+            if self._patches is None:
+                self.taps["embeddings.word_embeddings.weight"] = self._tap("words", x[..., :0], x)
+            else:
+                self.taps["conv1.weight"] = self._tap("patches", self._patches, x)
+        return x
 
 
 class _Cast(Mapping[str, Tensor]):
@@ -100,7 +114,8 @@ class _Cast(Mapping[str, Tensor]):
         self._weights, self._dtype = weights, dtype
 
     def __getitem__(self, key: str) -> Tensor:
-        return self._weights[key].to(self._dtype)
+        value = self._weights[key]
+        return value.to(self._dtype) if value.is_floating_point() else value
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._weights)

@@ -8,7 +8,7 @@ from mergebook.training.experts import (
     load_factors,
     lora_experts,
 )
-from mergebook.training.finetuning import FinetuneRecipe, finetune
+from mergebook.training.finetuning import FinetuneRecipe, TextRecipe, finetune
 from mergebook.training.lora import LoraRecipe, finetune_factors, with_factors
 from mergebook.training.pretraining import RECIPES, PretrainRecipe, pretrain
 
@@ -17,6 +17,7 @@ __all__ = [
     "FinetuneRecipe",
     "LoraRecipe",
     "PretrainRecipe",
+    "TextRecipe",
     "default_recipe",
     "experts_dir",
     "finetune",

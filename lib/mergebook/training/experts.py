@@ -14,8 +14,9 @@ import mergebook
 from mergebook.errors import ExperimentError
 from mergebook.paths import assets_dir, checkpoints_dir
 from mergebook.suites import Suite, Task, load_suite
-from mergebook.towers import clip
-from mergebook.training.finetuning import FinetuneRecipe, finetune
+from mergebook.towers import minilm
+from mergebook.towers.backbones import TRAINED_HERE, load_backbone, modality
+from mergebook.training.finetuning import FinetuneRecipe, finetune, usual_recipe
 from mergebook.training.lora import LoraRecipe, finetune_factors, with_factors
 from mergebook.training.manifest import Manifest
 from mergebook.weights import Checkpoint, Experts, save_checkpoint
@@ -24,9 +25,9 @@ from mergebook.workers import advance, run_all
 BASE = "base"
 
 
-def default_recipe(steps: int | None = None) -> FinetuneRecipe:
-    """Return the recipe of the mini experts, with another number of steps if given."""
-    recipe = FinetuneRecipe()
+def default_recipe(steps: int | None = None, backbone: str = "mini-small") -> FinetuneRecipe:
+    """Return the recipe of a backbone's experts, with another number of steps if given."""
+    recipe = usual_recipe(backbone)
     if steps is None:
         return recipe
     if steps < 1:
@@ -36,7 +37,7 @@ def default_recipe(steps: int | None = None) -> FinetuneRecipe:
 
 def experts_dir(suite: str, backbone: str, seed: int, recipe: FinetuneRecipe) -> Path:
     """Folder of the experts of a suite, backbone, seed and recipe."""
-    usual = recipe == FinetuneRecipe()
+    usual = recipe == usual_recipe(backbone)
     kind = "lora-" if isinstance(recipe, LoraRecipe) else ""
     digest = _digest(json.dumps(asdict(recipe)))[:8]
     name = f"seed{seed}" if usual else f"seed{seed}-{kind}{digest}"
@@ -47,20 +48,30 @@ def _digest(data: str | bytes) -> str:
     return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
 
 
-@lru_cache(maxsize=4)
-def _sources(stored: bool, lora: bool = False) -> str:
-    """Digest of the code that decides what an expert is: images, prompts, backbone, training.
+# Code that decides what an expert is, by what it is trained on: images drawn or stored, or texts.
+_TOWERS = {
+    "drawn": ("clip.py",),
+    "stored": ("clip.py",),
+    "text": ("bert.py", "minilm.py", "tokens.py", "tower.py"),
+}
+_READING = {"stored": ("arrays.py", "stored.py", "splits.py"), "text": ("splits.py", "texts.py")}
+
+
+@lru_cache(maxsize=8)
+def _sources(data: str, lora: bool = False) -> str:
+    """Digest of the code that decides what an expert is: examples, prompts, backbone, training.
 
     The code that draws images counts for drawn tasks, the code that reads them for stored ones
     (their descriptions count through their fingerprint), that of factors for LoRA experts.
     """
     package = Path(mergebook.__file__).parent
-    files = [package / "towers" / "clip.py", package / "suites" / "base.py"]
-    files += [package / "training" / "finetuning.py", package / "learning" / "loop.py"]
-    files += [package / "training" / "lora.py"] if lora else []
     suites = package / "suites"
-    reading = [suites / name for name in ("arrays.py", "stored.py", "splits.py")]
-    files += reading if stored else (suites / "mini").glob("*.py")
+    files = [package / "towers" / name for name in ("backbones.py", *_TOWERS[data])]
+    files += [suites / "base.py", package / "training" / "finetuning.py"]
+    files += [package / "learning" / "loop.py"]
+    files += [package / "training" / "lora.py"] if lora else []
+    files += [suites / name for name in _READING.get(data, ())]
+    files += (suites / "mini").glob("*.py") if data == "drawn" else []
     kept = sorted(path for path in files if path.name != "world.py")
     return _digest(b"".join(path.read_bytes() for path in kept))[:16]
 
@@ -68,23 +79,45 @@ def _sources(stored: bool, lora: bool = False) -> str:
 def _identity(backbone: str, task: Task, seed: int, recipe: FinetuneRecipe) -> dict[str, str]:
     """Metadata that a cached expert must carry to be used again."""
     data, lora = task.fingerprint(), isinstance(recipe, LoraRecipe)
+    kind = "text" if task.modality == "text" else "stored" if data else "drawn"
     return {"role": "expert", "backbone": backbone, "task": task.name, "seed": str(seed),
             "recipe": json.dumps(asdict(recipe)), "pretrained": _pretrained(backbone),
-            "data": data, "sources": _sources(bool(data), lora)}  # fmt: skip
+            "data": data, "sources": _sources(kind, lora)}  # fmt: skip
 
 
+@lru_cache(maxsize=4)
 def _pretrained(backbone: str) -> str:
-    return _digest((assets_dir() / f"{backbone}.safetensors").read_bytes())[:16]
+    """Start of the hash of a backbone's weights."""
+    if modality(backbone) == "text":
+        path = minilm.minilm_folder() / minilm.WEIGHTS
+    else:
+        path = assets_dir() / f"{backbone}.safetensors"
+    return Checkpoint(path).sha256()[:16]
 
 
 def _train_one(suite: str, task: str, backbone: str, seed: int, recipe, path: Path) -> str:
     found = load_suite(suite)[task]
     train = finetune_factors if isinstance(recipe, LoraRecipe) else finetune
-    state = train(
-        clip.load_backbone(backbone), found, recipe, seed, progress=lambda step: advance()
-    )
+    state = train(load_backbone(backbone), found, recipe, seed, progress=lambda step: advance())
     save_checkpoint(state, path, _identity(backbone, found, seed, recipe))
     return task
+
+
+def check_modality(suite: Suite, backbone: str) -> None:
+    """Refuse a suite of images for an encoder of texts, and the other way round.
+
+    Raises
+    ------
+    ExperimentError
+        Names both.
+    """
+    kind, wanted = next(iter(suite)).modality, modality(backbone)
+    if kind != wanted:
+        fitting = [name for name in TRAINED_HERE if modality(name) == kind]
+        raise ExperimentError(
+            f"suite {suite.name!r} has {kind}s, but backbone {backbone!r} encodes {wanted}s; "
+            f"backbones for {kind}s: {', '.join(fitting)}"
+        )
 
 
 def finetune_experts(
@@ -120,12 +153,13 @@ def finetune_experts(
     ExperimentError
         If training of a task fails (names the task).
     """
-    if backbone not in clip.MINI:
+    if backbone not in TRAINED_HERE:
         raise ExperimentError(
-            f"experts of {backbone!r} are not fine-tuned here; "
-            f"mini backbones: {', '.join(clip.MINI)}"
+            f"experts of {backbone!r} are not fine-tuned here, only those of "
+            f"{', '.join(TRAINED_HERE)}"
         )
-    recipe = recipe or FinetuneRecipe()
+    check_modality(suite, backbone)
+    recipe = recipe or usual_recipe(backbone)
     folder = experts_dir(suite.name, backbone, seed, recipe)
     manifest = Manifest(folder)
     paths = {task.name: manifest.path(task.name) for task in suite}
@@ -133,7 +167,7 @@ def finetune_experts(
     base_identity = {"role": "base", "backbone": backbone, "pretrained": _pretrained(backbone)}
     new_base = not manifest.holds(BASE, base_identity)
     if new_base:
-        state = clip.load_backbone(backbone).visual.state_dict()
+        state = load_backbone(backbone).weights()
         save_checkpoint(state, manifest.path(BASE), base_identity)
     missing = [name for name in paths if not manifest.holds(name, identities[name])]
     if missing:
@@ -172,10 +206,10 @@ def load_experts(
     Experts
         Backed by files; the text tower's entries count as frozen in its storage.
     """
-    folder = finetune_experts(suite, backbone, seed, jobs, default_recipe(steps))
+    folder = finetune_experts(suite, backbone, seed, jobs, default_recipe(steps, backbone))
     file = Manifest(folder).path
     files = {task.name: file(task.name) for task in suite}
-    return Experts(file(BASE), files, frozen_extra=clip.load_backbone(backbone).num_text)
+    return Experts(file(BASE), files, frozen_extra=load_backbone(backbone).num_text)
 
 
 def load_factors(

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from mergebook.suites import Task
-from mergebook.towers import clip
+from mergebook.towers.clip import Backbone
+from mergebook.towers.minilm import TextBackbone
 from mergebook.training.finetuning import FinetuneRecipe, finetune
 
-PLACES = ("conv1", "c_fc", "c_proj")  # modules with factors, as in T-Switch's released code
+# Modules with factors: as in T-Switch's released code, and their like in BERT.
+PLACES = ("conv1", "c_fc", "c_proj", "intermediate.dense", "output.dense")
 MARK = ".parametrizations.weight.0."  # in the names of a tower's tensors
 
 
@@ -68,7 +70,7 @@ class LowRank(nn.Module):
 
 
 def finetune_factors(
-    backbone: clip.Backbone,
+    backbone: Backbone | TextBackbone,
     task: Task,
     recipe: LoraRecipe | None = None,
     seed: int = 0,
@@ -96,7 +98,11 @@ def finetune_factors(
 
     def adapt(tower: nn.Module, generator: torch.Generator) -> list[Tensor]:
         tower.requires_grad_(False)
-        chosen = [(n, m) for n, m in tower.named_modules() if n.rpartition(".")[2] in PLACES]
+        chosen = [
+            (name, module)
+            for name, module in tower.named_modules()
+            if name.endswith(PLACES) and ".attention." not in name
+        ]
         factors = []
         for _, module in chosen:
             pair = LowRank(module.weight.shape, recipe.rank, recipe.scale, generator)

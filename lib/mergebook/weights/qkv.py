@@ -4,7 +4,8 @@ A method that decomposes matrices gives another result on open_clip's stacked `i
 ``[3d, d]`` than on Hugging Face's separate `q_proj`, `k_proj` and `v_proj` ``[d, d]``. Here either
 sort of checkpoint is read either way. A part of a stacked tensor is called
 ``<name>[q]``, ``<name>[k]``, ``<name>[v]``; three stacked tensors are called
-``<prefix>[qkv]_proj.weight``. Biases stay as they are: no method decomposes them.
+``<prefix>[qkv]_proj.weight``, those of BERT ``<prefix>[qkv].weight``. Biases stay as they are: no
+method decomposes them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from torch import Tensor
 
 Qkv = Literal["fused", "split"]
 STACKED = "in_proj_weight"
-SEPARATE = re.compile(r"(.*)([qkv])(_proj\.weight)")
+# Names of three separate tensors: what comes before, which of the three, what comes after.
+SEPARATE = re.compile(r"(.*?)(?:([qkv])(_proj\.weight)|(query|key|value)(\.weight))")
 Piece = tuple[str, int | None]  # a tensor as it is stored, or one third of the rows of one
 
 
@@ -44,18 +46,17 @@ class Arranged(Mapping[str, Tensor]):
         """Name here -> names in the source and, for a part, which third of the rows it is."""
         parts: dict[str, tuple[tuple[str, ...], int | None]] = {}
         for key in self.source:
-            match = SEPARATE.fullmatch(key)
-            trio = tuple(f"{match[1]}{x}{match[3]}" for x in "qkv") if match else ()
+            trio, stack, _ = _separate(key) or ((), "", 0)
             if self.qkv == "split" and key.endswith(STACKED) and self._is_stack(key):
                 parts |= {f"{key}[{x}]": ((key,), number) for number, x in enumerate("qkv")}
             elif self.qkv == "fused" and trio and self._are_alike(trio):
-                parts[f"{match[1]}[qkv]{match[3]}"] = (trio, None)
+                parts[stack] = (trio, None)
             else:
                 parts[key] = ((key,), None)
         return parts
 
     def _is_stack(self, key: str) -> bool:
-        shape = _shape(self.source, key)
+        shape = shape_of(self.source, key)
         return len(shape) == 2 and shape[0] % 3 == 0
 
     def _are_alike(self, trio: tuple[str, ...]) -> bool:
@@ -63,7 +64,7 @@ class Arranged(Mapping[str, Tensor]):
         if not all(key in self.source for key in trio):
             return False
         facts = {
-            (len(shape := _shape(self.source, key)), shape[-1:], _dtype(self.source, key))
+            (len(shape := shape_of(self.source, key)), shape[-1:], _dtype(self.source, key))
             for key in trio
         }
         return len(facts) == 1 and facts.pop()[0] == 2
@@ -89,12 +90,12 @@ class Arranged(Mapping[str, Tensor]):
     def rows(self, key: str) -> list[int] | None:
         """Rows of each of the three stored tensors that a tensor is made of; None for others."""
         names, _ = self._parts[key]
-        return [_shape(self.source, name)[0] for name in names] if len(names) > 1 else None
+        return [shape_of(self.source, name)[0] for name in names] if len(names) > 1 else None
 
     def shape(self, key: str) -> tuple[int, ...]:
         """Shape of a tensor."""
         names, third = self._parts[key]
-        first = _shape(self.source, names[0])
+        first = shape_of(self.source, names[0])
         if third is not None:
             return (first[0] // 3, *first[1:])
         if len(names) == 1:
@@ -118,19 +119,35 @@ def named_like(weights: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dic
     """
     named = {}
     for key in like:
-        match = SEPARATE.fullmatch(key)
         if key in weights:
             named[key] = weights[key]
         elif f"{key}[q]" in weights:
             named[key] = torch.cat([weights[f"{key}[{x}]"] for x in "qkv"])
         else:
-            rows = [_shape(like, f"{match[1]}{x}{match[3]}")[0] for x in "qkv"]
-            stack = weights[f"{match[1]}[qkv]{match[3]}"]
-            named[key] = stack.split(rows)["qkv".index(match[2])]
+            trio, stack, number = _separate(key)
+            rows = [shape_of(like, name)[0] for name in trio]
+            named[key] = weights[stack].split(rows)[number]
     return named
 
 
-def _shape(source: Mapping[str, Tensor], key: str) -> tuple[int, ...]:
+def stack_of_query(key: str) -> str | None:
+    """Name of the stack of three separate tensors of which this is the first; None for others."""
+    found = _separate(key)
+    return found[1] if found and found[2] == 0 else None
+
+
+def _separate(key: str) -> tuple[tuple[str, ...], str, int] | None:
+    """Names of all three, of their stack, and which of them a separate tensor is."""
+    match = SEPARATE.fullmatch(key)
+    if match is None:
+        return None
+    prefix, own, end = match[1], match[2] or match[4], match[3] or match[5]
+    names = ("q", "k", "v") if match[2] else ("query", "key", "value")
+    return tuple(f"{prefix}{x}{end}" for x in names), f"{prefix}[qkv]{end}", names.index(own)
+
+
+def shape_of(source: Mapping[str, Tensor], key: str) -> tuple[int, ...]:
+    """Shape of a tensor; of a file, without reading it."""
     return tuple(source.shape(key) if hasattr(source, "shape") else source[key].shape)
 
 

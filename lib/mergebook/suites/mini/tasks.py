@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mergebook.errors import SuiteError
-from mergebook.suites.base import SPLITS, Images, Task
+from mergebook.suites.base import SPLITS, Split, Task
 from mergebook.suites.mini import fields, signs
 from mergebook.suites.mini.canvas import Look, glyph, paint
 from mergebook.suites.mini.creatures import ANIMALS, FACES
@@ -176,18 +176,18 @@ def balanced_labels(size: int, num_classes: int, rng: np.random.Generator) -> np
     return np.concatenate(blocks)[:size].astype(np.int64)
 
 
-def _rendered(name: str) -> Callable[[str, int, int], Images]:
+def _rendered(name: str) -> Callable[[str, int, int], Split]:
     spec = SPECS[name]
 
-    def load(split: str, size: int, seed: int) -> Images:
+    def load(split: str, size: int, seed: int) -> Split:
         labels = balanced_labels(size, len(spec.classes), generator(name, split, seed))
         rng = generator(name + "/images", split, seed)
-        return Images(np.stack([spec.draw(int(label), rng) for label in labels]), labels)
+        return Split(np.stack([spec.draw(int(label), rng) for label in labels]), labels)
 
     return load
 
 
-def _digits(split: str, size: int, seed: int) -> Images:
+def _digits(split: str, size: int, seed: int) -> Split:
     _, targets = signs.handwritten_digits()
     order = np.random.default_rng([seed, zlib.crc32(b"digits")]).permutation(len(targets))
     test, validation = DIGIT_SIZES["test"], DIGIT_SIZES["validation"]
@@ -199,9 +199,7 @@ def _digits(split: str, size: int, seed: int) -> Images:
     look = Look(rotation=12, noise=10)
     index = np.resize(pool, size)
     jitter = split == "train"
-    return Images(
-        np.stack([signs.digit_image(i, look, rng, jitter) for i in index]), targets[index]
-    )
+    return Split(np.stack([signs.digit_image(i, look, rng, jitter) for i in index]), targets[index])
 
 
 def make_task(name: str) -> Task:
