@@ -15,9 +15,10 @@ Parameters come as keywords; a mapping of task to number comes as a list.
 A method that needs images has an :func:`image_oracle`: it gets the base and the experts (state
 dicts of an image tower, a mapping of task to state dict), the calibration, and all parameters of
 the method by keyword, and returns for each task either the weights (a state dict with the trained
-tensors) or the features ``[N, D]`` of that task's calibration images. It may use open_clip's own
-modules (`mergebook.towers.clip.visual_encoder`) and autograd, but neither
-`mergebook.towers.tower` nor anything of the method under test.
+tensors) or the features ``[N, D]`` of that task's calibration images. It may use the modules of
+open_clip and transformers (:func:`oracles.encoders.encoder`) and autograd, but neither
+`mergebook.towers.tower` nor anything of the method under test. The same oracles serve image
+encoders and a text encoder, where inputs are token numbers.
 """
 
 from __future__ import annotations

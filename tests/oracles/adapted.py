@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch.func import functional_call
 
-from mergebook.towers import clip
 from oracles import image_oracle
+from oracles.encoders import encoder
 
 
 def batches_of(calibration, task, batch_size, seed):
@@ -100,7 +100,7 @@ def arranged(base, states, qkv=None):
 
 def certain(base, calibration, seed, batch_size, batches, steps, lr, learned, weights_now):
     """Minimise the summed entropies of all tasks, one pass through the module per batch."""
-    module = clip.visual_encoder(calibration.backbone, base)
+    module = encoder(base, calibration.backbone)
     streams = {t: batches_of(calibration, t, batch_size, seed) for t in calibration.inputs}
     adam = Adam(learned, lr)
     for _ in range(steps):
@@ -207,6 +207,8 @@ def adamerging_layer_pp(base, states, calibration, **how):
 
 
 def is_block_matrix(key):
+    if ".layer." in key:  # BERT: its matrices are those of attention and MLP
+        return key.endswith("weight") and "LayerNorm" not in key
     return ("attn" in key or "mlp" in key) and not ("ln" in key or "bias" in key)
 
 
@@ -312,7 +314,7 @@ def symerge_solution(
     base, states, calibration, samples, learn, init, clamp, steps, lr, batch_size, seed
 ):
     """Weights, and the head of each task."""
-    module = clip.visual_encoder(calibration.backbone, base)
+    module = encoder(base, calibration.backbone)
     tasks = list(states)
     origin, vectors, _ = arranged(base, states)
     raw = {key: torch.full((len(tasks),), init, requires_grad=True) for key in origin}
@@ -365,7 +367,7 @@ def labelled(calibration, task, batch_size, seed):
 
 def descend(weights, names, calibration, streams, steps, lr, optimizer, falling):
     """Fine-tune on the mean loss of some tasks."""
-    module = clip.visual_encoder(calibration.backbone, weights)
+    module = encoder(weights, calibration.backbone)
     free = {key: weights[key].clone().requires_grad_() for key in names}
     adam = Adam(list(free.values()), lr, decay=0.1)
     for step in range(steps):
@@ -390,7 +392,7 @@ def features_of(weights, calibration, states):
     Not the weights: keys' biases do not change what attention computes, so that their gradient is
     rounding noise, of which Adam's first step takes the sign.
     """
-    module = clip.visual_encoder(calibration.backbone, weights)
+    module = encoder(weights, calibration.backbone)
     with torch.no_grad():
         return {task: module(calibration.inputs[task]) for task in states}
 

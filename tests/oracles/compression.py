@@ -8,8 +8,8 @@ import zlib
 import numpy as np
 import torch
 
-from mergebook.towers import clip
 from oracles import image_oracle, named_oracle
+from oracles.encoders import encoder
 
 
 def add_up(rows):
@@ -226,7 +226,7 @@ def flex_switch(base, experts, calibration, bits, drop, sparsity, steps, lr, bat
 
         everything = torch.arange(len(images))
         with torch.no_grad():
-            target = log_odds(clip.visual_encoder(calibration.backbone, expert), everything)
+            target = log_odds(encoder(expert, calibration.backbone), everything)
         delta = {
             key: (expert[key] - value).double().numpy()
             for key, value in base.items()
@@ -250,7 +250,7 @@ def flex_switch(base, experts, calibration, bits, drop, sparsity, steps, lr, bat
                 value, kept = opened(delta[key], thresholds[key], bits)
                 moved = torch.from_numpy(np.asarray(scales[key] * value * kept)).float()
                 weights[key] = base[key] + moved
-            return clip.visual_encoder(calibration.backbone, weights)
+            return encoder(weights, calibration.backbone)
 
         for step in range(1, steps + 1):
             rows = next(batches)

@@ -7,10 +7,8 @@ import warnings
 
 import torch
 
-from mergebook.towers import clip
 from oracles import image_oracle
-
-BACKBONE = "mini-small"
+from oracles.encoders import WORDS, blocks_of, encoder
 
 
 def statically_merged(base, experts, merge, scale):
@@ -24,8 +22,8 @@ def statically_merged(base, experts, merge, scale):
 
 
 def module(weights):
-    """open_clip's image tower, frozen."""
-    return clip.visual_encoder(BACKBONE, weights).requires_grad_(False)
+    """open_clip's image tower or transformers' BERT, frozen."""
+    return encoder(weights).requires_grad_(False)
 
 
 def batch_orders(count, size, seed):
@@ -38,7 +36,10 @@ class Edited:
     """A tower whose layer norms, attentions, MLPs, blocks and features pass through functions."""
 
     def __init__(self, weights, edits):
-        self.net, self.edits, self.blocks = module(weights), edits, {}
+        self.net, self.edits, self.blocks, self.seen = module(weights), edits, {}, {}
+        if WORDS in weights:
+            self._watch_bert()
+            return
         assert self.net.transformer.batch_first
         for b, block in enumerate(self.net.transformer.resblocks):
             name = f"blocks.{b}"
@@ -50,6 +51,24 @@ class Edited:
             block.mlp.register_forward_hook(self._output(f"{name}.mlp"))
             block.register_forward_pre_hook(self._keep(block))
             block.register_forward_hook(self._block(b))
+
+    def _watch_bert(self):
+        """Norms follow the additions, so that a sum is what enters a norm."""
+        for b, layer in enumerate(self.net.encoder.layer):
+            name, first, second = f"blocks.{b}", layer.attention.output, layer.output
+            first.dense.register_forward_hook(self._output(f"{name}.attention"))
+            first.LayerNorm.register_forward_pre_hook(self._input(f"{name}.residual"))
+            first.LayerNorm.register_forward_hook(self._output(f"{name}.ln_1"))
+            second.dense.register_forward_hook(self._output(f"{name}.mlp"))
+            second.LayerNorm.register_forward_hook(self._output(f"{name}.ln_2"))
+            layer.register_forward_hook(self._block(b))
+
+    def _input(self, place):
+        def hook(net, args):
+            edit = self.edits.get(place)
+            return (edit(args[0]),) if edit else None
+
+        return hook
 
     def _output(self, place):
         def hook(net, args, output):
@@ -83,14 +102,18 @@ class Edited:
     def _block(self, b):
         def hook(net, args, output):
             edit = self.edits.get(f"blocks.{b}")
+            whole = isinstance(output, tuple)
+            output = output[0] if whole else output
             output = edit(output) if edit else output
-            self.blocks[b] = output.mean(1)
-            return output
+            self.seen.setdefault(b, []).append(output.mean(1))  # one pass per text, all images
+            return (output,) if whole else output
 
         return hook
 
     def __call__(self, images):
+        self.seen.clear()
         features = self.net(images)
+        self.blocks = {b: torch.cat(parts) for b, parts in self.seen.items()}
         edit = self.edits.get("features")
         return edit(features) if edit else features
 
@@ -132,8 +155,10 @@ def cut(down, up):
 
 def operated(base, experts, calibration, *, deep, merge, scale, rank, seed, **training):
     weights = statically_merged(base, experts, merge, scale)
-    width, features = weights["proj"].shape
-    depth = len(module(weights).transformer.resblocks)
+    width = features = shape_of(weights)[1]
+    if "proj" in weights:
+        width, features = weights["proj"].shape
+    depth = len(blocks_of(module(weights)))
     found = {}
     for task, expert in experts.items():
         generator = torch.Generator().manual_seed(seed)
@@ -330,14 +355,22 @@ def learn_with_coefficients(
         return {t: run(students[t], x, state) for t, x in calibration.inputs.items()}
 
 
+def shape_of(weights):
+    """Tokens and width of an encoder."""
+    name = "embeddings.position_embeddings.weight"
+    return weights[name if name in weights else "positional_embedding"].shape
+
+
 def intervened(
     base, experts, calibration, *, merge, scale, seed, lr, steps, batch_size, teacher="expert",
     coefficients="fixed", coefficient_lr=0.0, updates=1, **shape,
 ):  # fmt: skip
     training = {"steps": steps, "batch_size": batch_size, "updates": updates}
     weights = statically_merged(base, experts, merge, scale)
-    length, width = weights["positional_embedding"].shape
-    depth = len(module(weights).transformer.resblocks)
+    length, width = shape_of(weights)
+    depth = len(blocks_of(module(weights)))
+    if WORDS in weights:  # features are made of all tokens
+        shape = {"tokens": "all"} | {k: v for k, v in shape.items() if (k, v) != ("tokens", None)}
     made = {task: built(width, depth, length, seed=seed, **shape) for task in experts}
     if coefficients == "learned":
         edits = {task: edit for task, (edit, _) in made.items()}

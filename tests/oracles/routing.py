@@ -5,15 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from mergebook.towers import clip
 from oracles import image_oracle, oracle
-
-BACKBONE = "mini-small"
+from oracles.encoders import WORDS, blocks_of, encoder
 
 
 def module(weights):
-    """open_clip's image tower, frozen."""
-    return clip.visual_encoder(BACKBONE, weights).requires_grad_(False)
+    """open_clip's image tower or transformers' BERT, frozen."""
+    return encoder(weights).requires_grad_(False)
 
 
 def encode(weights, images):
@@ -175,6 +173,19 @@ def twin_merging(
 # ------------------------------------------------------------------ WEMoE
 
 
+def is_mlp(key):
+    """Whether a tensor is one of an MLP, of CLIP or of BERT."""
+    inside = ".mlp." in key or ".intermediate." in key or ".output." in key
+    return inside and "LayerNorm" not in key and ".attention." not in key
+
+
+def mlp_names(base, block):
+    """Names of the tensors of a block's MLP, first map first; and the first map's weight."""
+    own = [key for key in base if f".{block}." in key and is_mlp(key)]
+    own.sort(key=lambda key: "c_proj" in key or ".output." in key)
+    return own, next(base[key] for key in own if base[key].ndim == 2)
+
+
 class RoutedMlp(torch.nn.Module):
     """A block's MLP whose weights are mixed for each image, one image after the other."""
 
@@ -190,9 +201,10 @@ class RoutedMlp(torch.nn.Module):
                 key: value + sum(w * tau[key] for w, tau in zip(weights, self.taus, strict=True))
                 for key, value in self.base.items()
             }
-            hidden = tokens @ mixed["c_fc.weight"].T + mixed["c_fc.bias"]
+            first, second = list(dict.fromkeys(key.rsplit(".", 1)[0] for key in mixed))
+            hidden = tokens @ mixed[f"{first}.weight"].T + mixed[f"{first}.bias"]
             hidden = torch.nn.functional.gelu(hidden)
-            rows.append(hidden @ mixed["c_proj.weight"].T + mixed["c_proj.bias"])
+            rows.append(hidden @ mixed[f"{second}.weight"].T + mixed[f"{second}.bias"])
         return torch.stack(rows)
 
 
@@ -230,20 +242,22 @@ def block_routed(
 ):  # fmt: skip
     taus = [minus(expert, base) for expert in experts.values()]
     merged = plus(base, taus, [scale] * len(taus))
-    net = module({key: base[key] if ".mlp." in key else merged[key] for key in base})
-    blocks = net.transformer.resblocks
-    width = base["proj"].shape[0]
+    net = module({key: base[key] if is_mlp(key) else merged[key] for key in base})
+    blocks, width = blocks_of(net), mlp_names(base, 0)[1].shape[1]
     generator = torch.Generator().manual_seed(seed)
     gates = [
         Gate(width, len(experts), depth, scale, generator)
         for _ in range(1 if shared else len(blocks))
     ]
     for b, block in enumerate(blocks):
-        start = f"transformer.resblocks.{b}.mlp."
-        names = [key for key in base if key.startswith(start)]
-        own = [{k.removeprefix(start): pruned(tau[k], density) for k in names} for tau in taus]
-        origin = {key.removeprefix(start): base[key] for key in names}
-        block.mlp = RoutedMlp(origin, own, gates[0] if shared else gates[b])
+        names, _ = mlp_names(base, b)
+        own = [{key: pruned(tau[key], density) for key in names} for tau in taus]
+        origin = {key: base[key] for key in names}
+        routed = RoutedMlp(origin, own, gates[0] if shared else gates[b])
+        if WORDS in base:
+            block.intermediate, block.output.dense = routed, torch.nn.Identity()
+        else:
+            block.mlp = routed
     leaves = [leaf for gate in gates for leaf in gate.parameters()]
     optimizer = torch.optim.Adam(leaves, lr)
     orders = {}

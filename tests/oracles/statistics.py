@@ -5,6 +5,7 @@ Statistics are taken in float64 from a forward pass written out here, or from op
 
 from __future__ import annotations
 
+import json
 import re
 
 import numpy as np
@@ -12,7 +13,9 @@ import torch
 from torch.nn import functional as F
 
 from mergebook.towers import clip
+from mergebook.towers.minilm import minilm_folder
 from oracles import image_oracle
+from oracles.encoders import WORDS, encoder
 
 UNSEEN = 1e-8  # share of the largest eigenvalue of E[x x^T]: 1e-4 of the largest singular value
 
@@ -74,7 +77,62 @@ def pool(w, x, seen):
     return features
 
 
+# BERT: texts are a list, each without padding, so that no mask is needed.
+
+
+def bert_norm(w, name, x, seen):
+    x = (x - x.mean(-1, keepdim=True)) / (x.var(-1, unbiased=False, keepdim=True) + 1e-12).sqrt()
+    seen.setdefault(name + "weight", ([], []))[0].append(x)
+    return x * w[name + "weight"] + w[name + "bias"]
+
+
+def bert_map(w, name, x, seen):
+    y = x @ w[name + "weight"].T + w[name + "bias"]
+    inputs, outputs = seen.setdefault(name + "weight", ([], []))
+    inputs.append(x)
+    outputs.append(y)
+    return y
+
+
+def bert_embed(w, texts, seen):
+    found, name = [], "embeddings."
+    for text in texts:
+        tokens = text[text != 0].long()
+        x = w[name + "word_embeddings.weight"][tokens]
+        x = x + w[name + "position_embeddings.weight"][: len(tokens)]
+        x = x + w[name + "token_type_embeddings.weight"][0]
+        found.append(bert_norm(w, name + "LayerNorm.", x, seen))
+    return found
+
+
+def bert_block(w, number, texts, heads, seen):
+    name, found = f"encoder.layer.{number}.", []
+    for x in texts:
+        three = (bert_map(w, f"{name}attention.self.{p}.", x, seen) for p in QKV)
+        parts = []
+        for q, k, v in zip(*(part.chunk(heads, -1) for part in three), strict=True):
+            parts.append(torch.softmax(q @ k.T / q.shape[-1] ** 0.5, -1) @ v)
+        out = bert_map(w, name + "attention.output.dense.", torch.cat(parts, -1), seen)
+        x = bert_norm(w, name + "attention.output.LayerNorm.", x + out, seen)
+        hidden = F.gelu(bert_map(w, name + "intermediate.dense.", x, seen))
+        out = bert_map(w, name + "output.dense.", hidden, seen)
+        found.append(bert_norm(w, name + "output.LayerNorm.", x + out, seen))
+    return found
+
+
+def bert_pool(w, texts, seen):
+    return torch.stack([x.mean(0) for x in texts])
+
+
+QKV = ("query", "key", "value")
+
+
 def stages(backbone):
+    if backbone == "minilm":
+        config = json.loads((minilm_folder() / "config.json").read_text())
+        heads, depth = config["num_attention_heads"], config["num_hidden_layers"]
+        inner = [lambda w, x, s, i=i: bert_block(w, i, x, heads, s) for i in range(depth)]
+        return [bert_embed, *inner, bert_pool]
     blocks = clip.visual_template(backbone).transformer.resblocks
     heads = blocks[0].attn.num_heads
     inner = [lambda w, x, seen, i=i: block(w, i, x, heads, seen) for i in range(len(blocks))]
@@ -83,17 +141,28 @@ def stages(backbone):
 
 def forward(backbone, w, images):
     """Features, and name of each map -> (its inputs, its outputs)."""
-    seen, x = {}, images.double()
+    seen, x = {}, numbers(images)
     for stage in stages(backbone):
         x = stage(w, x, seen)
     return x, seen
 
 
+def is_norm(name):
+    return "ln_" in name or "LayerNorm" in name
+
+
 def is_linear(name):
-    return name == "proj" or ("ln_" not in name and name != "conv1.weight")
+    return name == "proj" or not (is_norm(name) or name == "conv1.weight")
+
+
+def numbers(inputs):
+    """Images in double precision; texts as they are."""
+    return inputs.double() if inputs.is_floating_point() else inputs
 
 
 def rows(x):
+    if isinstance(x, list):
+        return np.concatenate([rows(part) for part in x])
     return x.detach().reshape(-1, x.shape[-1]).numpy()
 
 
@@ -123,7 +192,7 @@ class World:
         self.base, self.calibration = double(base), calibration
         self.experts = {task: double(state) for task, state in experts.items()}
         self.tasks = list(experts)
-        self.images = {t: calibration.inputs[t][:num_images].double() for t in self.tasks}
+        self.images = {t: numbers(calibration.inputs[t][:num_images]) for t in self.tasks}
         runs = {
             t: forward(calibration.backbone, self.experts[t], self.images[t])[1] for t in experts
         }
@@ -171,13 +240,15 @@ def thirds(key, split):
 )
 def fisher(base, experts, calibration, num_images, estimate, batch_size, normalise, floor):
     trained = [k for k in base if any(not torch.equal(base[k], e[k]) for e in experts.values())]
+    if WORDS in base:  # embeddings and the pooler are frozen
+        base = {key: base[key] for key in trained}
     moved = {key: 0.0 for key in base}
     mass = {key: 0.0 for key in base}
     for task, state in experts.items():
-        module = clip.visual_encoder(calibration.backbone, state).double()
-        parameters = dict(module.named_parameters())
+        module = encoder(state, calibration.backbone).double()
+        parameters = {k: v for k, v in module.named_parameters() if k in base}
         information = {key: torch.zeros_like(value) for key, value in parameters.items()}
-        images = calibration.inputs[task][:num_images].double()
+        images = numbers(calibration.inputs[task][:num_images])
 
         def add(score, module=module, parameters=parameters, information=information, weight=1.0):
             gradients = torch.autograd.grad(score, list(parameters.values()), retain_graph=True)
@@ -263,7 +334,7 @@ def lot(base, experts, calibration, scale, num_images):
     vectors = world.average()
     for key in world.maps:
         xs = [world.inputs[task][key] for task in world.tasks]
-        if "ln_" in key:
+        if is_norm(key):
             weights = [(x**2).mean(0) for x in xs]
             own = [(world.experts[t][key] - world.base[key]).numpy() for t in world.tasks]
             vector = sum(w * d for w, d in zip(weights, own, strict=True)) / sum(weights)
@@ -306,6 +377,7 @@ def output_gradients(world, task):
         features, seen = forward(world.calibration.backbone, w, image[None])
         log = log_probabilities(world.calibration, task, features)[0]
         outputs = [seen[key][1] for key in world.linear]
+        outputs = [own[0] if isinstance(own, list) else own for own in outputs]
         for score in log:
             gradients = torch.autograd.grad(score, outputs, retain_graph=True)
             for key, gradient in zip(world.linear, gradients, strict=True):
@@ -421,7 +493,7 @@ def cat(
             continue
         own = [(world.experts[t][key] - world.base[key]).numpy() for t in world.tasks]
         scores = []
-        is_scale = "ln_" in key and key.endswith("weight")
+        is_scale = is_norm(key) and key.endswith("weight")
         for i, protected in enumerate(world.tasks):
             score = np.zeros(len(value))
             for j, other in enumerate(world.tasks):
@@ -488,7 +560,9 @@ def esm(base, experts, calibration, scale, variant, polarise, num_images, qkv):
         for number, deltas in enumerate(
             zip(*(parts(delta) for delta in world.deltas(key)), strict=True)
         ):
-            if released and not ("in_proj" in key or "mlp" in key):
+            inner = ("in_proj", "mlp", "self", "intermediate")
+            inner = any(part in key for part in inner) or key.endswith(".output.dense.weight")
+            if released and (not inner or "attention.output" in key):
                 maps[key, number] = tsv(deltas)
                 continue
             count = len(deltas[0]) // len(deltas)
@@ -532,8 +606,8 @@ def esm(base, experts, calibration, scale, variant, polarise, num_images, qkv):
     for key in world.linear:
         whole = [maps[k, n] for k, n in sorted(maps) if k == key]
         vectors[key] = as_weight(key, np.concatenate(whole), base[key])
-    if released:
-        name = "positional_embedding"
+    name = "positional_embedding"
+    if released and name in base:
         vectors[name] = as_weight(name, tsv(world.deltas(name)), base[name])
     return world.result({key: scale * value for key, value in vectors.items()})
 
@@ -542,7 +616,7 @@ def esm(base, experts, calibration, scale, variant, polarise, num_images, qkv):
 
 
 def group(key):
-    found = re.search(r"resblocks\.(\d+)\.", key)
+    found = re.search(r"(?:resblocks|layer)\.(\d+)\.", key)
     if found:
         return found[1]
     return "out" if key in ("proj", "ln_post.weight", "ln_post.bias") else "in"
@@ -552,10 +626,10 @@ def group(key):
 def sens(base, experts, calibration, scale, temperature, num_images):
     modules, alphas = {}, []
     for task, state in experts.items():
-        module = modules[task] = clip.visual_encoder(calibration.backbone, state).double()
-        parameters = dict(module.named_parameters())
+        module = modules[task] = encoder(state, calibration.backbone).double()
+        parameters = {k: v for k, v in module.named_parameters() if "pooler" not in k}
         sizes = dict.fromkeys(map(group, parameters), 0.0)
-        images = calibration.inputs[task][:num_images].double()
+        images = numbers(calibration.inputs[task][:num_images])
         for image in images:
             log = log_probabilities(calibration, task, module(image[None]))
             gradients = torch.autograd.grad(-(log.exp() * log).sum(), list(parameters.values()))
@@ -572,7 +646,7 @@ def sens(base, experts, calibration, scale, temperature, num_images):
         for other in experts:
             if other == task:
                 continue
-            images = calibration.inputs[other][:num_images].double()
+            images = numbers(calibration.inputs[other][:num_images])
             mine, theirs = (
                 log_probabilities(calibration, other, modules[name](images)).exp()
                 for name in (task, other)

@@ -375,7 +375,10 @@ def test_damage_within_is_found_when_read(tmp_path):
         ({"tasks": ["../up"]}, "task 1: name must be of letters"),
         ({"tasks": ["base"]}, "task 1: name must be.*none of base"),
         ({"tasks": ["indoors"] * 2}, "task names repeat"),
-        ({"tasks": ["cellar"]}, r"'cellar': no folder cellar and no cellar\.npz or cellar\.jsonl or .* in"),
+        (
+            {"tasks": ["cellar"]},
+            r"'cellar': no folder cellar and no cellar\.npz or .* in",
+        ),
         ({"tasks": [{"name": "indoors", "file": "in.npz"}]}, r"'indoors': no in\.npz in"),
         ({"tasks": [{"name": "indoors", "prompts": []}]}, "task 1: unknown setting 'prompts'"),
         ({"tasks": [{"name": "indoors", "class_names": ["a"]}]}, r"1 class_names for 3.*red_fox"),

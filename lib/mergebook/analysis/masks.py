@@ -15,7 +15,16 @@ from mergebook.weights import Experts, Masks
 
 Zeros = Literal["used", "unused"]
 # Where in a transformer a tensor sits: the first fragment that its name contains decides.
-KINDS = {"attn": "attention", "mlp": "MLP", "ln_": "LayerNorm", "norm": "LayerNorm"}
+KINDS = {
+    "LayerNorm": "LayerNorm",
+    "attn": "attention",
+    "attention.": "attention",
+    "mlp": "MLP",
+    "intermediate.": "MLP",
+    "output.dense": "MLP",
+    "ln_": "LayerNorm",
+    "norm": "LayerNorm",
+}
 ENDS = "embedding and projection"
 
 

@@ -132,10 +132,10 @@ def learn_switches(
     """
     if not gates:
         return {}
-    inputs = calibration.inputs[task].to(next(iter(gates.values())).delta.dtype)
+    inputs, tower = calibration.inputs[task], calibration.tower
 
     def log_odds(weights: Mapping[str, Tensor], images: Tensor) -> Tensor:
-        features = calibration.tower(weights, images).float()
+        features = tower(weights, tower.cast(images, weights)).float()
         return calibration.logits(features, task).log_softmax(1)
 
     with torch.no_grad():
@@ -147,7 +147,7 @@ def learn_switches(
 
     def loss(step: int) -> Tensor:
         rows = batches[step]
-        weights, open_gates = dict(base), inputs.new_zeros(())
+        weights, open_gates = dict(base), torch.zeros((), dtype=thresholds.dtype)
         for (key, gate), threshold, scale in zip(gates.items(), thresholds, scales, strict=True):
             vector, soft = gate(threshold, scale)
             weights[key] = base[key] + vector

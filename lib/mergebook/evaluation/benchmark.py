@@ -22,7 +22,7 @@ from mergebook.training.finetuning import DATA_SEED
 from mergebook.weights import Experts
 from mergebook.weights.experts import Entries
 
-BATCH = 64  # images per forward pass, so few that they stay in the cache
+BATCH = 64  # examples per forward pass, so few that they stay in the cache
 Correct = dict[str, np.ndarray]  # task -> bool [N], one entry per image
 
 
@@ -209,9 +209,11 @@ class Benchmark:
     ) -> np.ndarray:
         """Return whether each image of a task is classified correctly, bool [N]."""
         inputs, labels = self.inputs(task, split)
-        features = torch.cat([encoder(inputs[i : i + BATCH]) for i in range(0, len(inputs), BATCH)])
-        logits = F.normalize(features, dim=-1) @ (self.heads[task] if head is None else head).T
-        return (logits.argmax(1) == labels).numpy()
+        head, guesses = self.heads[task] if head is None else head, torch.empty_like(labels)
+        for rows in self.backbone.batches(inputs, BATCH):
+            features = F.normalize(encoder(inputs[rows]), dim=-1)
+            guesses[rows] = (features @ head.T).argmax(1)
+        return (guesses == labels).numpy()
 
     def correct(self, model: MergedModel, split: str = "test") -> Correct:
         """Return, for each task, which images a model classifies correctly."""

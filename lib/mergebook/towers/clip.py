@@ -133,6 +133,10 @@ class Backbone:
         mean, std = torch.tensor(self.mean), torch.tensor(self.std)
         return (pixels.float() / 255 - mean[:, None, None]) / std[:, None, None]
 
+    def batches(self, inputs: Tensor, size: int) -> Sequence[Tensor]:
+        """Numbers of the inputs of each batch, int64 [B]: in order."""
+        return torch.arange(len(inputs)).split(size)
+
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Return unit-length text features, float32 [N, d]."""

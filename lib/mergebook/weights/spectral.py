@@ -119,10 +119,13 @@ def is_matrix(name: str, tensor: Tensor) -> bool:
 
 
 def in_block(name: str) -> bool:
-    """Whether a name is that of a weight of attention or MLP, by the rule of CART's code."""
-    return any(part in name for part in ("attn", "mlp")) and not any(
-        part in name for part in ("ln", "bias")
-    )
+    """Whether a name is that of a weight of attention or MLP, by the rule of CART's code.
+
+    Its rule knows the names of CLIP; those of BERT are added.
+    """
+    inside = ("attn", "mlp", "attention.", "intermediate.", "output.dense")
+    outside = ("ln", "bias", "LayerNorm")
+    return any(part in name for part in inside) and not any(part in name for part in outside)
 
 
 def resolve(experts: Experts, tensors: Tensors) -> Tensors:

@@ -1,0 +1,69 @@
+"""Every method on a text encoder, against the same oracles as on images."""
+
+import pytest
+import torch
+
+import mergebook as mb
+from images.test_image_methods import features, short
+from mergebook.weights import Experts
+from oracles import IMAGE_ORACLES
+
+pytest.importorskip("transformers")
+
+NEEDY = [name for name in mb.list_methods() if mb.get_method(name).needs]
+WEIGHTS = [name for name in mb.list_methods() if not mb.get_method(name).needs]
+# BERT stores query, key and value apart; the oracles do not stack what is stored apart.
+APART = {"qkv": "split"}
+
+
+def choices(name):
+    """The first set of parameters of the oracle, and all that edit other places or tokens."""
+    own = IMAGE_ORACLES[name].choices
+    return [choice for number, choice in enumerate(own) if number == 0 or name == "intervmerge"]
+
+
+CASES = [(name, number) for name in NEEDY for number in range(len(choices(name)))]
+
+
+@pytest.mark.parametrize(("name", "number"), CASES)
+def test_equals_an_independent_computation(name, number, base, states, experts, calibration):
+    oracle, given = IMAGE_ORACLES[name], choices(name)[number]
+    declared = {parameter.name for parameter in mb.get_method(name).parameters}
+    apart = {key: value for key, value in APART.items() if key in declared}
+    params = mb.get_method(name).check(**short(name, **given | apart))
+    merged = mb.merge(name, experts, calibration, **params)
+    expected = oracle.function(base, states, calibration, **params)
+    assert set(expected) == set(states)
+    for task, wanted in expected.items():
+        if isinstance(wanted, dict):
+            state = merged.state_dict(task)
+            assert set(wanted) >= set(experts.trained)
+            pairs = {key: (state[key], wanted[key]) for key in experts.trained}
+        else:
+            pairs = {"features": (features(merged, calibration)[task], wanted)}
+        for key, (got, want) in pairs.items():
+            want = torch.as_tensor(want, dtype=got.dtype)
+            slack = 4 * oracle.tolerance * max(1e-3, float(want.abs().max()))
+            torch.testing.assert_close(
+                got, want, rtol=0, atol=slack, msg=lambda m, k=key: f"{k}: {m}"
+            )
+
+
+@pytest.mark.parametrize("name", [*NEEDY, *WEIGHTS])
+def test_the_solution_is_a_state_dict_of_the_model(name, base, states, calibration, tmp_path):
+    """With a tensor of whole numbers, as in the published file, and tensors nobody trained."""
+    whole = {"embeddings.position_ids": torch.arange(20)[None]}
+    experts = Experts(base | whole, {t: s | whole for t, s in states.items()}, backbone="minilm")
+    images = [calibration] if mb.get_method(name).needs else []
+    merged = mb.merge(name, experts, *images, **short(name))
+    again = mb.load_merged(merged.save(tmp_path / "merged.safetensors"))
+    for one in (merged, again):
+        found = features(one, calibration)
+        assert all(torch.isfinite(own).all() for own in found.values())
+        if one.told != "guessed":
+            state = one.state_dict("two")
+            assert {k: (v.dtype, v.shape) for k, v in state.items()} == {
+                k: (v.dtype, v.shape) for k, v in experts.base.items()
+            }
+            for key in set(experts.base) - set(experts.trained):
+                assert torch.equal(state[key], experts.base[key])
