@@ -19,6 +19,7 @@ from mergebook.towers.tower import Role, Tower, Weights
 
 BLOCKS = "encoder.layer."
 PAD = 0  # number of the token that pads
+BATCH = 32  # texts of about one length that are encoded together
 ROLES: tuple[tuple[str, Role], ...] = (  # the first that is in a name counts
     ("LayerNorm", "norm"),
     ("position_ids", "unused"),
@@ -158,6 +159,17 @@ class TextTower(Tower):
         if inputs.ndim != 2 or inputs.dtype != torch.int64 or inputs.shape[1] > self.num_tokens:
             return False
         return 0 <= int(inputs.min()) <= int(inputs.max()) < self.config.vocab_size
+
+    def __call__(self, weights: Weights, inputs: Tensor) -> Tensor:
+        """Features ``[N, d]``, not normalised, of texts.
+
+        Without hooks, to which the order matters, many texts are encoded by length.
+        """
+        if len(inputs) <= BATCH or not self.plain:
+            return super().__call__(weights, inputs)
+        order = (inputs != PAD).sum(1).argsort(stable=True)
+        parts = [super(TextTower, self).__call__(weights, inputs[i]) for i in order.split(BATCH)]
+        return torch.cat(parts)[order.argsort()]
 
     def there(self, x: Tensor) -> Tensor:
         """Which tokens ``[N, L, d]`` are no padding, bool ``[N, L, 1]``."""

@@ -31,7 +31,6 @@ WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json
 FOLDER = "MERGEBOOK_MINILM"  # environment variable that names a folder of these files
 NUM_TOKENS = 64  # of a text, with its first and last one; what is longer is cut
 LOGIT_SCALE = 30.0
-BATCH = 64  # texts per forward pass
 
 
 @dataclass(frozen=True)
@@ -85,10 +84,7 @@ class TextBackbone:
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Return unit-length text features, float32 [N, d]."""
         tower, tokens = self.tower, self.preprocess(texts)
-        features = torch.empty(len(texts), tower.num_features)
-        for rows in self.batches(tokens, BATCH):
-            features[rows] = tower(self.state, tokens[rows])
-        return F.normalize(features, dim=-1)
+        return F.normalize(tower(self.state, tokens), dim=-1)
 
 
 def minilm_folder() -> Path:

@@ -107,6 +107,12 @@ class Tower(ABC):
         other.__dict__.update(hooks)
         return other
 
+    @property
+    def plain(self) -> bool:
+        """Whether no hook changes or sees what is computed."""
+        mine = self.linear, self.edit, self.norm, self.route
+        return mine == (_linear, _edit, _norm, _route)
+
     def encoder(self, weights: Weights) -> TowerEncoder:
         """Return a module that maps inputs to features ``[N, D]``."""
         return TowerEncoder(self, weights)
