@@ -32,7 +32,7 @@ DISTRIBUTION = {
     "sphinx": "jupyter-book",
 }
 # Parts of the library that an extra serves; nothing else imports them unasked.
-OPTIONAL = {"rendering": "dev"}
+OPTIONAL = {"rendering": "dev", "towers/minilm.py": "language"}
 
 
 def normal(name):
@@ -66,7 +66,8 @@ def test_every_import_of_the_library_is_a_dependency(root, project):
     package = root / "lib" / "mergebook"
     known = {*sys.stdlib_module_names, "mergebook"}
     for path in sorted(package.rglob("*.py")):
-        extra = OPTIONAL.get(path.relative_to(package).parts[0])
+        own = path.relative_to(package)
+        extra = OPTIONAL.get(own.as_posix()) or OPTIONAL.get(own.parts[0])
         wanted = project["optional-dependencies"][extra] if extra else []
         declared = set(ranges([*project["dependencies"], *wanted]))
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
