@@ -10,6 +10,7 @@ from mergebook.errors import ExperimentError
 from mergebook.merged import SharedModel
 from mergebook.methods.cart import decompose, sum_of_centred
 from mergebook.weights import Experts, Layer
+from mergebook.weights.qkv import Arranged
 
 
 def cart_around(experts: Experts, centre: Mapping[str, Tensor]) -> Callable[..., SharedModel]:
@@ -35,25 +36,23 @@ def cart_around(experts: Experts, centre: Mapping[str, Tensor]) -> Callable[...,
     Raises
     ------
     ExperimentError
-        If the centre lacks a tensor of the base, or the checkpoints store query, key and value
-        apart.
+        If the centre lacks a tensor of the base.
     """
     missing = [key for key in experts.base if key not in centre]
     if missing:
         raise ExperimentError(f"the centre has no tensor {missing[0]!r}")
-    if {layer.name for layer in experts.arranged("fused")} != set(experts.trained):
-        raise ExperimentError("cart_around takes experts that store query, key and value together")
-    parts = decompose(experts, "blocks", reuse=True)
+    view, origin = experts.arranged("fused"), Arranged(centre, "fused")
+    parts = decompose(view, "blocks", reuse=True)
 
     def merge(rank: float, scale: float) -> SharedModel:
         def merged(layer: Layer) -> Tensor:
-            start = centre[layer.name].to(layer.base)
+            start = origin[layer.name].to(layer.base)
             if not parts.chooses(layer):
                 return start
             total = sum_of_centred(layer, start - layer.base, False, parts, rank, "share")
             return start + scale * total
 
-        model = SharedModel.build(experts, merged)
+        model = SharedModel.build(experts, merged, view)
         model.backbone = experts.backbone
         return model
 

@@ -14,6 +14,7 @@ from mergebook.errors import ExperimentError, unknown
 from mergebook.merged import SharedModel
 from mergebook.methods.cart import cart_rank
 from mergebook.weights import Experts, Layer
+from mergebook.weights.qkv import Arranged
 from mergebook.weights.spectral import Tensors, is_chosen, resolve, triplets
 
 Dimension = Literal["residual", "retained"]
@@ -58,7 +59,7 @@ def row_interference(values: Tensor, right: Tensor) -> Tensor:
 def _chosen(
     experts: Experts, tensors: Tensors, weights: Mapping[str, Tensor] | None = None
 ) -> Iterator[Layer]:
-    """Layers that are decomposed; some weights must have them all."""
+    """Layers that are decomposed, with query, key and value stacked; weights must have them all."""
     view = experts.arranged("fused")
     rule = resolve(view, tensors)
     for layer in view:
@@ -66,6 +67,11 @@ def _chosen(
             if weights is not None and layer.name not in weights:
                 raise ExperimentError(f"the weights have no tensor {layer.name!r}")
             yield layer
+
+
+def _stacked(weights: Mapping[str, Tensor] | None) -> Mapping[str, Tensor] | None:
+    """Weights with query, key and value stacked, as the layers have them."""
+    return None if weights is None else Arranged(weights, "fused")
 
 
 def subspace_profile(
@@ -102,7 +108,7 @@ def subspace_profile(
         If there is one task only, a rank is not above 0 and at most 1, or the centre lacks a
         tensor.
     """
-    num_tasks = len(experts.tasks)
+    num_tasks, centre = len(experts.tasks), _stacked(centre)
     if num_tasks < 2:
         raise ExperimentError("interference needs two tasks or more")
     if not all(0 < rank <= 1 for rank in ranks):
@@ -131,7 +137,7 @@ def spectrum(experts: Experts, model: SharedModel, *, tensors: Tensors = "blocks
         Columns ``tensor``, ``kind``, ``block``, ``index`` (from 1), ``position`` (index over the
         full rank) and ``value`` (over the largest; 0 for a change of zero).
     """
-    weights, rows = model.state_dict(), []
+    weights, rows = _stacked(model.state_dict()), []
     for layer in _chosen(experts, tensors, weights):
         _, values, _ = triplets(weights[layer.name].to(layer.base) - layer.base)
         where = {"tensor": layer.name, **place_of(layer.name)}
@@ -180,7 +186,7 @@ def alignment(
     if dimension not in get_args(Dimension):
         raise ExperimentError(unknown("dimension", dimension, get_args(Dimension)))
     wanted = 1 - TOLERANCE**2 if dimension == "residual" else (1 - TOLERANCE) ** 2
-    weights, rows = model.state_dict(), []
+    weights, rows = _stacked(model.state_dict()), []
     for layer in _chosen(experts, tensors, weights):
         left, values, _ = triplets(weights[layer.name].to(layer.base) - layer.base)
         energy = values.square().cumsum(0)

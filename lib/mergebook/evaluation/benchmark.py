@@ -17,6 +17,7 @@ from mergebook.merged import MergedModel
 from mergebook.registry import get_method
 from mergebook.suites import Suite, load_suite
 from mergebook.towers.backbones import build_head, load_backbone
+from mergebook.towers.device import compute_device, placed
 from mergebook.training.experts import check_modality, load_experts
 from mergebook.training.finetuning import DATA_SEED
 from mergebook.weights import Experts
@@ -210,8 +211,10 @@ class Benchmark:
         """Return whether each image of a task is classified correctly, bool [N]."""
         inputs, labels = self.inputs(task, split)
         head, guesses = self.heads[task] if head is None else head, torch.empty_like(labels)
+        encoder = placed(encoder, compute_device())
+        where = next(iter(encoder.parameters()), guesses).device
         for rows in self.backbone.batches(inputs, BATCH):
-            features = F.normalize(encoder(inputs[rows]), dim=-1)
+            features = F.normalize(encoder(inputs[rows].to(where)).to(guesses.device), dim=-1)
             guesses[rows] = (features @ head.T).argmax(1)
         return (guesses == labels).numpy()
 

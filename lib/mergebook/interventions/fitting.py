@@ -15,7 +15,7 @@ from mergebook.learning import image_batches, minimise
 from mergebook.merged import IntervenedModel
 from mergebook.merged.intervened import Editor, Numbers, Site
 from mergebook.registry import Learning
-from mergebook.towers.tokens import token_mean
+from mergebook.towers.tokens import joined, token_mean
 
 
 def realised(free: Sequence[Numbers]) -> list[dict[str, Tensor]]:
@@ -95,7 +95,7 @@ def fit(
         sizes = torch.tensor([len(index) for index in chosen.values()])
         rows = torch.arange(len(chosen)).repeat_interleave(sizes)
         editor.numbers = [{k: v[rows] for k, v in own.items()} for own in realised(free)]
-        run(torch.cat([inputs[task][index] for task, index in chosen.items()]))
+        run(joined([inputs[task][index] for task, index in chosen.items()]))
         return distance(seen, chosen)
 
     @torch.no_grad()

@@ -158,9 +158,8 @@ def side_by_side(
         here = results.loc[results["scale"] == "mini", ["backbone", "num_tasks"]]
         choices = [f"{b} with {t} tasks" for b, t in here.drop_duplicates().itertuples(index=False)]
         raise ReportError(unknown("result", f"{backbone} with {num_tasks} tasks", choices))
-    printed = num_tasks in reported_sizes(reported_backbone, table)
-    if "suite" in results:
-        printed &= set(results["suite"]) <= SUITES
+    own = "suite" not in results or set(results["suite"]) <= SUITES
+    printed = own and num_tasks in reported_sizes(reported_backbone, table)
     paper = (
         with_relative_storage(reported_main_table(reported_backbone, num_tasks, table))
         if printed

@@ -14,6 +14,7 @@ from mergebook.errors import BackboneError, unknown
 from mergebook.suites import Task
 from mergebook.towers import clip, minilm
 from mergebook.towers.clip import Backbone
+from mergebook.towers.device import HOME, AwayTower, compute_device
 from mergebook.towers.minilm import TextBackbone
 from mergebook.towers.tower import Tower
 
@@ -62,12 +63,18 @@ def load_backbone(
 
 
 def build_tower(name: str, **hooks: Any) -> Tower:
-    """Return a backbone's encoder as a function of its weights, see :class:`Tower`."""
-    if modality(name) == "text":
-        return minilm.build_tower(name, **hooks)
-    from mergebook.towers.vit import ImageTower
+    """Return a backbone's encoder as a function of its weights, see :class:`Tower`.
 
-    return ImageTower(name, **hooks)
+    It runs where :mod:`mergebook.towers.device` says; with hooks other than `edit` at home.
+    """
+    if modality(name) == "text":
+        tower: Tower = minilm.build_tower(name, **hooks)
+    else:
+        from mergebook.towers.vit import ImageTower
+
+        tower = ImageTower(name, **hooks)
+    away = compute_device() if set(hooks) <= {"edit"} else HOME
+    return tower if away == HOME else AwayTower(tower, away)
 
 
 def build_encoder(name: str, state: Mapping[str, Tensor]) -> nn.Module:
@@ -93,7 +100,7 @@ def build_encoder(name: str, state: Mapping[str, Tensor]) -> nn.Module:
     """
     if modality(name) == "image":
         return clip.visual_encoder(name, state)
-    tower = build_tower(name)
+    tower = minilm.build_tower(name)
     for key, shape in tower.shapes().items():
         if key not in state or state[key].shape != shape:
             found = f"has {tuple(state[key].shape)}" if key in state else "is missing"

@@ -35,8 +35,8 @@ def token_mean(x: Tensor, there: Tensor | None = None) -> Tensor:
 
 
 def joined(parts: Sequence[Tensor]) -> Tensor:
-    """One tensor of the tokens of several batches, the shorter ones padded; or of features."""
+    """One tensor of the tokens of several batches, the shorter ones padded; or of all else."""
     longest = max(part.shape[1] for part in parts)
-    if parts[0].ndim == 2 or all(part.shape[1] == longest for part in parts):
+    if parts[0].ndim != 3 or all(part.shape[1] == longest for part in parts):
         return torch.cat(list(parts))
     return torch.cat([F.pad(part, (0, 0, 0, longest - part.shape[1])) for part in parts])

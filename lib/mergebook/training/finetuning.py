@@ -17,6 +17,7 @@ from mergebook.suites import Task
 from mergebook.towers.backbones import build_encoder, build_head, modality
 from mergebook.towers.bert import PAD, TextTower
 from mergebook.towers.clip import Backbone
+from mergebook.towers.device import compute_device
 from mergebook.towers.minilm import TextBackbone
 
 DATA_SEED = 0  # experts of all seeds share train, validation and test examples: none can leak
@@ -161,7 +162,9 @@ def finetune(
     examples, labels = task.examples("train", size, DATA_SEED)
     inputs, targets = backbone.preprocess(examples), torch.from_numpy(labels)
     head, scale = build_head(backbone, task).clone(), backbone.logit_scale
-    encoder = build_encoder(backbone.name, backbone.weights()).train()
+    device = compute_device()
+    encoder = build_encoder(backbone.name, backbone.weights()).to(device).train()
+    head, targets = head.to(device), targets.to(device)
     generator = torch.Generator().manual_seed(zlib.crc32(f"{task.name}/{seed}".encode()))
     parameters = (adapt or partial(_trained, recipe))(encoder, generator)
     if backbone.modality == "text":
@@ -171,7 +174,7 @@ def finetune(
 
     def loss(step: int) -> Tensor:
         index, batch = next(batches)
-        features = F.normalize(encoder(batch), dim=-1)
+        features = F.normalize(encoder(batch.to(device)), dim=-1)
         return F.cross_entropy(scale * features @ head.T, targets[index])
 
     descend(
@@ -185,4 +188,5 @@ def finetune(
         what=f"fine-tuning {task.name!r}",
         error=ExperimentError,
     )
-    return {key: value.detach().clone() for key, value in encoder.state_dict().items()}
+    state = encoder.state_dict()
+    return {key: value.detach().to("cpu", copy=True) for key, value in state.items()}
