@@ -208,8 +208,8 @@ def test_other_steps_have_their_own_folder(cache):
     assert experts_dir("mini", "mini-small", 0, short).name.startswith("seed0-")
     experts = load_experts(load_suite().select(["cells"]), steps=1)
     assert experts.tasks == ("cells",)
-    with pytest.raises(ExperimentError, match="steps must be positive, got 0"):
-        default_recipe(0)
+    with pytest.raises(ExperimentError, match="steps must be positive, got -1"):
+        default_recipe(-1)
 
 
 def test_pretraining_resumes_where_it_stopped(cache, tmp_path, monkeypatch):

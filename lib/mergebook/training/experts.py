@@ -26,9 +26,12 @@ BASE = "base"
 
 
 def default_recipe(steps: int | None = None, backbone: str = "mini-small") -> FinetuneRecipe:
-    """Return the recipe of a backbone's experts, with another number of steps if given."""
+    """Return the recipe of a backbone's experts, with another number of steps if given.
+
+    None and 0 stand for the usual number.
+    """
     recipe = usual_recipe(backbone)
-    if steps is None:
+    if not steps:
         return recipe
     if steps < 1:
         raise ExperimentError(f"steps must be positive, got {steps}")
