@@ -2,10 +2,10 @@
 
 Numbers of a page answer with estimates: ``normalised(method, at)`` (accuracy over the experts';
 with ``same=``, on the tasks of that setting, where the source can tell), ``storage(method, at)``
-(share of the experts'), ``density(method)`` and ``trained_density(method)`` (mean share of active
-weights among the stored and the trained ones), ``used_by(method, at, counts)`` (share of the
-weights that so many masks use), ``votes(method, at, k)``, ``shuffled(at, k)`` and
-``accuracy(method, at)``, and
+(share of the experts'), ``language`` (settings of text tasks), ``density(method)`` and
+``trained_density(method)`` (mean share of active weights among the stored and the trained ones),
+``used_by(method, at, counts)`` (share of the weights that so many masks use),
+``votes(method, at, k)``, ``shuffled(at, k)`` and ``accuracy(method, at)``, and
 ``variant(name, at)`` (accuracy over the experts' of a control of the masks).
 """
 
@@ -22,6 +22,7 @@ from mergebook.uncertainty import Estimate
 CHAPTER = Chapter("tall_masks", paper="wang2024localizing", authors="Wang et al. 2024")
 MASKS, MERGES = ("tall_ta", "tall_ties"), ("task_arithmetic", "ties")
 CONSENSUS = ("consensus_ta", "consensus_ties")
+TEXTS = "text tasks"
 ALL = -1  # the last entry of a profile: used by all masks
 VOTES = "figure of accuracy against k"
 AGREEMENT = "figure of mask agreement"
@@ -39,7 +40,8 @@ def keep(n: Numbers) -> Iterator[Part]:
 @CHAPTER.claim(
     "TALL masks keep more than 99 % of the experts' accuracy on language tasks, too",
     where="abstract and table of language tasks",
-    untested="needs T5 and its data sets, which this book does not have",
+    page="main_table",
+    needs=TEXTS,
     printed="language",
 )
 def keep_language(n: Numbers) -> Iterator[Part]:
@@ -273,7 +275,8 @@ def sizes_count(n: Numbers) -> Iterator[Part]:
 @CHAPTER.claim(
     "On language tasks, Consensus TIES is better than TIES",
     where="table of language tasks",
-    untested="needs T5 and its data sets, which this book does not have",
+    page="main_table",
+    needs=TEXTS,
     printed="language",
 )
 def language(n: Numbers) -> Iterator[Part]:
@@ -322,6 +325,7 @@ def printed_numbers(
     return {
         "main_table": Numbers(
             main,
+            language=(),
             normalised=normalised,
             storage=lambda method, at: (
                 cell("storage_gigabit", method, at) / cell("storage_gigabit", "fine_tuned", at)

@@ -20,7 +20,7 @@ from mergebook.report.measured import RUNS, list_measured, measured
 
 BOARD = "atlas/leaderboard/summary"  # of a run
 FIRST = "full"  # the run that tables, figures and prose speak of
-RUN_TITLES = {"full": "drawn tasks", "real14": "real images"}
+RUN_TITLES = {"full": "drawn tasks", "real14": "real images", "text8": "texts"}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,11 @@ from mergebook import paths
 from mergebook.errors import ReportError, unknown
 
 # Titles of the runs, in the order in which pages show them.
-RUNS = {"full": "Mini benchmark", "real14": "14 tasks of real images"}
+RUNS = {
+    "full": "Mini benchmark",
+    "real14": "14 tasks of real images",
+    "text8": "Real encoder, 8 text tasks",
+}
 
 
 def list_measured() -> tuple[str, ...]:

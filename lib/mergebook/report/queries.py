@@ -156,7 +156,7 @@ class Reported:
         return Number(value / 100 if metric.endswith("_percent") else value, form, digits)
 
 
-RUNS = {"full": Run("full"), "real": Run("real14"), "here": Run()}
+RUNS = {"full": Run("full"), "real": Run("real14"), "text": Run("text8"), "here": Run()}
 
 
 def table(

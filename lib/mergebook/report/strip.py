@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from mergebook.claims import FAILS, HOLDS, INCONCLUSIVE, Chapter
 from mergebook.report.numbers import MINUS
-from mergebook.report.style import BLACK, BLUE, GREY, VERMILION, book_style
+from mergebook.report.style import BLACK, BLUE, GREEN, GREY, VERMILION, book_style
 from mergebook.report.verdicts import PRINTED, limit, sources, value
 
 REACH = 10.0  # points to either side of the claimed value that the figure shows
@@ -22,7 +22,7 @@ BELOW_CLAIM = (0.02, 0.38)  # of a claim's height: where its numbers lie if it s
 ON_THE_AXIS = ("percent", "points")  # forms of numbers that percentage points can measure
 # Where the words stand that other numbers are given in: on the side of their verdict.
 SIDES = {HOLDS: (0.3, "left"), FAILS: (-0.3, "right"), INCONCLUSIVE: (0, "center")}
-GLYPHS = {"D": "◆", "o": "●", "s": "■"}
+GLYPHS = {"D": "◆", "o": "●", "s": "■", "^": "▲"}
 
 
 @book_style()
@@ -47,7 +47,7 @@ def strip_figure(chapter: Chapter, *, narrow: bool = False) -> Figure:
     printed = {judgement.claim.key: judgement for judgement in chapter.judge_printed()}
     looks = {
         PRINTED: (BLACK, "D"),
-        **dict(zip(runs, ((BLUE, "o"), (VERMILION, "s")), strict=False)),
+        **dict(zip(runs, ((BLUE, "o"), (VERMILION, "s"), (GREEN, "^")), strict=False)),
     }
     width, height = NARROW if narrow else WIDE
     size = (width, height * len(chapter) + 1.4)
