@@ -88,14 +88,18 @@ def _identity(backbone: str, task: Task, seed: int, recipe: FinetuneRecipe) -> d
             "data": data, "sources": _sources(kind, lora)}  # fmt: skip
 
 
-@lru_cache(maxsize=4)
 def _pretrained(backbone: str) -> str:
     """Start of the hash of a backbone's weights."""
     if modality(backbone) == "text":
         path = minilm.minilm_folder() / minilm.WEIGHTS
     else:
         path = assets_dir() / f"{backbone}.safetensors"
-    return Checkpoint(path).sha256()[:16]
+    return _hash(path, path.stat().st_mtime_ns)[:16]
+
+
+@lru_cache(maxsize=4)
+def _hash(path: Path, changed: int) -> str:
+    return Checkpoint(path).sha256()
 
 
 def _train_one(suite: str, task: str, backbone: str, seed: int, recipe, path: Path) -> str:
