@@ -1,12 +1,13 @@
 """CART around any weights is CART, and grafts are made of two models."""
 
+import numpy as np
 import pytest
 import torch
 
 import mergebook as mb
-from blocks import BLOCKS, SHAPES, block_experts, state
+from blocks import BLOCKS, SHAPES, block_experts
 from comparison import assert_near
-from mergebook.analysis import cart_around, graft
+from mergebook.analysis import cart_around, graft, spectrum, subspace_profile
 from mergebook.errors import ExperimentError
 from mergebook.weights import Experts
 
@@ -45,13 +46,39 @@ def test_decompositions_are_kept(experts, monkeypatch):
 def test_an_incomplete_centre_is_refused(experts):
     with pytest.raises(ExperimentError, match="no tensor 'transformer"):
         cart_around(experts, {"proj": experts.base["proj"]})
-    name = "transformer.resblocks.0.attn.q_proj.weight"
-    apart = [{**state(t), name: state(t)["proj"]} for t in range(3)]
-    for weights in apart:
-        weights |= {name.replace("q_", f"{x}_"): weights[name] for x in "kv"}
-    split = Experts(apart[0], {"one": apart[1], "two": apart[2]})
-    with pytest.raises(ExperimentError, match="query, key and value together"):
-        cart_around(split, split.base)
+
+
+def trio(style, part):
+    """Name of one of three tensors that are stored apart."""
+    if style == "bert":
+        name = {"q": "query", "k": "key", "v": "value"}[part]
+        return f"encoder.layer.0.attention.self.{name}.weight"
+    return f"transformer.resblocks.0.attn.{part}_proj.weight"
+
+
+@pytest.mark.parametrize("style", ["bert", "clip"])
+def test_query_key_and_value_may_be_stored_apart(style):
+    """And are then decomposed as one matrix, as where they are stored as one."""
+    stacked = "transformer.resblocks.0.attn.in_proj_weight"
+    generator = torch.Generator().manual_seed(5)
+    whole = [{stacked: torch.randn(12, 6, generator=generator)} for _ in range(4)]
+    apart = [
+        {trio(style, x): part for x, part in zip("qkv", own[stacked].chunk(3), strict=True)}
+        for own in whole
+    ]
+    tables, merged = [], []
+    for base, *others in (whole, apart):
+        experts = Experts(base, dict(zip(("one", "two", "three"), others, strict=True)))
+        centre = mb.merge("averaging", experts).state_dict()
+        state_dict = cart_around(experts, centre)(rank=0.4, scale=1.5).state_dict()
+        assert set(state_dict) == set(base)
+        merged.append(torch.cat([state_dict[key] for key in base]))
+        model = mb.merge("task_arithmetic", experts)
+        tables.append([subspace_profile(experts, (0.3, 0.8), centre), spectrum(experts, model)])
+    torch.testing.assert_close(*merged)
+    for one, two in zip(*tables, strict=True):
+        numbers = one.select_dtypes("number").columns
+        np.testing.assert_allclose(one[numbers], two[numbers], rtol=1e-6, atol=1e-9)
 
 
 def test_a_graft_takes_what_is_chosen(experts):

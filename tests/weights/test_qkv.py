@@ -6,20 +6,24 @@ import torch
 from mergebook.weights import Experts, save_checkpoint
 from mergebook.weights.qkv import Arranged, named_like
 
+BERT = {"q": "query", "k": "key", "v": "value"}
 
-def state(stacked: bool, seed: int = 0) -> dict[str, torch.Tensor]:
+
+def state(stacked: bool, seed: int = 0, bert: bool = False) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     parts = {x: torch.randn(4, 4, generator=generator) for x in "qkv"}
     bias = torch.randn(12, generator=generator)
     if stacked:
         return {"attn.in_proj_weight": torch.cat(list(parts.values())), "attn.in_proj_bias": bias}
+    if bert:
+        return {f"self.{BERT[x]}.weight": part for x, part in parts.items()} | {"bias": bias}
     return {f"attn.{x}_proj.weight": part for x, part in parts.items()} | {"bias": bias}
 
 
 @pytest.mark.parametrize("in_file", [False, True])
-@pytest.mark.parametrize("stacked", [True, False])
-def test_both_sorts_of_checkpoints_show_both_arrangements(stacked, in_file, tmp_path):
-    stored = state(stacked)
+@pytest.mark.parametrize("kind", ["stacked", "apart", "bert"])
+def test_all_sorts_of_checkpoints_show_both_arrangements(kind, in_file, tmp_path):
+    stored = state(kind == "stacked", bert=kind == "bert")
     source = save_checkpoint(stored, tmp_path / "a.safetensors") if in_file else stored
     if in_file:
         source = Experts(source, {"a": source}).base
@@ -31,7 +35,10 @@ def test_both_sorts_of_checkpoints_show_both_arrangements(stacked, in_file, tmp_
     whole = state(True)["attn.in_proj_weight"]
     assert torch.equal(fused[matrices[0]], whole)
     by_letter = {
-        x: split[key] for x in "qkv" for key in thirds if f"[{x}]" in key or f"{x}_" in key
+        x: split[key]
+        for x in "qkv"
+        for key in thirds
+        if f"[{x}]" in key or f"{x}_" in key or f".{BERT[x]}." in key
     }
     for number, x in enumerate("qkv"):
         assert torch.equal(by_letter[x], whole[4 * number : 4 * number + 4])

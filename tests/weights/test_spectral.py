@@ -124,6 +124,11 @@ NAMES = {
     BLOCK: (True, True),
     "transformer.resblocks.0.mlp.c_fc.weight": (True, True),
     "vision_model.encoder.layers.3.self_attn.q_proj.weight": (True, True),
+    "encoder.layer.0.attention.self.query.weight": (True, True),
+    "encoder.layer.0.intermediate.dense.weight": (True, True),
+    "encoder.layer.0.output.dense.weight": (True, True),
+    "encoder.layer.0.output.LayerNorm.weight": (False, True),
+    "embeddings.word_embeddings.weight": (False, True),
     "positional_embedding": (False, True),
     "proj": (False, True),
     "mlp.ln.weight": (False, True),
@@ -147,5 +152,6 @@ def test_a_model_without_names_of_blocks_has_matrices_only():
         return Experts({name: torch.zeros(2, 2)}, {"one": {name: torch.ones(2, 2)}})
 
     assert resolve(model(BLOCK), "blocks") == "blocks"
-    assert resolve(model("encoder.layer.0.attention.self.query.weight"), "blocks") == "matrices"
+    assert resolve(model("encoder.layer.0.attention.self.query.weight"), "blocks") == "blocks"
+    assert resolve(model("layers.0.dense.weight"), "blocks") == "matrices"
     assert resolve(model(BLOCK), "matrices") == "matrices"

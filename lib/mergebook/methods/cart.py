@@ -186,7 +186,8 @@ def cart(
     tensors : {"blocks", "matrices"}, default "blocks"
         Which tensors are decomposed. "blocks", as in the paper: matrices with ``attn`` or ``mlp``,
         but neither ``ln`` nor ``bias``, in their name, which are the weights of attention and MLPs
-        in CLIP (open_clip and Hugging Face), GPT-2 and Llama. A model without such a name has no
+        in CLIP (open_clip and Hugging Face), GPT-2 and Llama; and, which that rule does not know,
+        those of BERT. A model without such a name has no
         blocks to tell apart: there, and under "matrices", it is every tensor with two axes but
         ``text_projection`` (the rule of TSV and Iso), embeddings included.
     rule : {"share", "energy"}, default "share"
