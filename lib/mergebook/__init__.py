@@ -24,13 +24,14 @@ _EXPORTS = {
     "list_backbones": "towers.backbones",
     "list_methods": "registry",
     "list_suites": "suites",
-    "load_backbone": "towers.clip",
+    "load_backbone": "towers.backbones",
     "load_experts": "training",
     "load_merged": "merged",
     "load_suite": "suites",
     "merge": "registry",
     "merge_method": "registry",
     "save_checkpoint": "weights",
+    "suite_sizes": "suites",
 }
 _MODULES = (
     "analysis",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mergebook.errors import SuiteError
-from mergebook.suites import SPLITS, Split, Suite, Task, load_suite
+from mergebook.suites import SPLITS, Split, Suite, Task, load_suite, suite_sizes
 from mergebook.suites.mini import fields, signs
 from mergebook.suites.mini.tasks import DIGIT_SIZES
 from mergebook.suites.mini.world import concepts, render_world
@@ -152,3 +152,11 @@ def test_short_loader_is_an_error():
     task = Task("t", "T", ("a", "b"), ("{}",), lambda *_: short, {"test": 3})
     with pytest.raises(SuiteError, match="'t': test has 2 images, 3 were asked for"):
         task.examples("test")
+
+
+def test_sizes_are_those_that_a_suite_has():
+    assert suite_sizes("mini", [14, 8, 20]) == [8, 14, 20]
+    assert suite_sizes("text8", [8, 14, 20]) == [8]
+    assert suite_sizes("text8", [2, 20]) == [2]
+    assert suite_sizes("text8", 20) == suite_sizes("text8", [14, 20]) == [8]
+    assert suite_sizes("mini", 5) == [5]

@@ -63,14 +63,21 @@ def _run(options: argparse.Namespace) -> str:
         )
 
     from mergebook.execution import RunFolder, environment, execute, folder_of_run, slug
+    from mergebook.suites import suite_sizes  # which imports NumPy
 
     default = project_dir() / "runs" / notebook.name / slug(values)
     run = RunFolder(options.out or default, notebook)
     if options.out:
         run.check(force=options.force)
     with folder_of_run(run.path):
+        suite = str(values.get("suite", SUITE))
         for experts in notebook.experts(values):
-            fine_tune(str(values.get("suite", SUITE)), jobs=options.jobs, **experts)
+            asked = experts["num_tasks"]
+            experts["num_tasks"] = max(suite_sizes(suite, asked))
+            if experts["num_tasks"] < asked:
+                there = experts["num_tasks"]
+                show(f"suite {suite!r} has {there} tasks: larger sizes are left out")
+            fine_tune(suite, jobs=options.jobs, **experts)
         # A reader's own numbers come unfolded.
         with environment(MERGEBOOK_RERUN="1"):
             execute(notebook, values, run.executed, run.results)

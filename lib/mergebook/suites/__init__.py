@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import lru_cache
 
 from mergebook.errors import SuiteError, shown, unknown
 from mergebook.paths import assets_dir
 from mergebook.suites.base import SPLITS, Split, Suite, Task
 
-__all__ = ["SPLITS", "Split", "Suite", "Task", "list_suites", "load_suite"]
+__all__ = ["SPLITS", "Split", "Suite", "Task", "list_suites", "load_suite", "suite_sizes"]
 
 
 def list_suites() -> tuple[str, ...]:
@@ -58,3 +59,20 @@ def load_suite(name: str | os.PathLike[str] = "mini", num_tasks: int | None = No
         choices = unknown("suite", name, list_suites())
         raise SuiteError(f"{choices}, or the path of a folder")
     return suite if num_tasks is None else suite.first(num_tasks)
+
+
+def suite_sizes(name: str | os.PathLike[str], num_tasks: int | Sequence[int]) -> list[int]:
+    """Return the numbers of tasks, ascending, that a suite has; all its tasks if it has fewer.
+
+    A notebook asks for 8, 14 and 20 tasks; of a suite with eight it gets 8.
+
+    Parameters
+    ----------
+    name : str or path
+        As for :func:`load_suite`.
+    num_tasks : int or sequence of int
+        What is asked for.
+    """
+    asked = [num_tasks] if isinstance(num_tasks, int) else list(num_tasks)
+    there = len(load_suite(name))
+    return sorted({size for size in asked if size <= there} or {there})
