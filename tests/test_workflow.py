@@ -24,7 +24,7 @@ TRAINING = """
 from mergebook.paths import checkpoints_dir
 
 
-def default_recipe(steps):
+def default_recipe(steps, backbone):
     return steps
 
 
@@ -186,7 +186,7 @@ def test_variants_are_runs_beside_the_pages(built, change):
 def test_an_unknown_profile_is_refused_with_the_list(built):
     status, output = snakemake(built, "--dry-run", "--config", "profile=big")
     assert status != 0
-    assert "unknown profile 'big'. Choose from: full, mini, paper, smoke" in output
+    assert "unknown profile 'big'. Choose from: full, language, mini, paper, smoke" in output
 
 
 def test_the_paper_profile_says_what_is_missing(built):
