@@ -11,7 +11,7 @@ import pandas as pd
 from mergebook.errors import ReportError
 from mergebook.merged import Told
 from mergebook.registry import Need, get_method
-from mergebook.report.board import FIRST, at, boards
+from mergebook.report.board import FIRST, RUN_TITLES, at, boards
 from mergebook.report.methods import page_of
 from mergebook.report.numbers import EMPTY, shown
 
@@ -158,8 +158,9 @@ def best(leaf: Leaf) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        By method: ``score``, the mean of what it reaches on drawn tasks, at the leaf's suite size,
-        and on real images, where all of it was measured; ``drawn``, ``real``, and ``models``.
+        By method: the leaderboard's columns at the leaf's suite size, ``models``, and ``score``,
+        the mean of what it reaches there and in each other committed run, where all of it was
+        measured.
 
     Raises
     ------
@@ -209,8 +210,10 @@ def leaf_section(leaf: Leaf) -> str:
     """Return the section of a leaf, in MyST Markdown: two methods with their numbers, a command."""
     names = list(map(str, best(leaf).index[:NAMED]))
     sizes = sorted(boards()[FIRST]["num_tasks"].unique())
-    reals = [board["num_tasks"].max() for run, board in boards().items() if run != FIRST]
-    heads = [f"{size} drawn" for size in sizes] + [f"{size} real" for size in reals]
+    heads = [f"{size} drawn" for size in sizes]
+    for run, board in boards().items():
+        if run != FIRST:
+            heads.append(f"{board['num_tasks'].max()} {RUN_TITLES.get(run, run)}")
     heads += [f"models for {size}" for size in SIZES]
     lines = [f"(choice-{leaf.key})=", f"### {leaf.title}", ""]
     lines += [f"| method | {' | '.join(heads)} |", "| --- " * (len(heads) + 1) + "|"]
