@@ -175,3 +175,18 @@ def test_factors_are_those_of_the_mlps(suite):
     experts = mb.load_experts(suite, "minilm", jobs=1, steps=1)
     made = lora_experts(factors, experts, recipe)
     assert set(made.trained) <= names and made.trained
+
+
+def test_it_is_said_where_texts_are_cut(suite, folder, tmp_path, monkeypatch, capsys):
+    recipe = TextRecipe(steps=1, warmup=1, batch_size=4)
+    finetune_experts(suite, "minilm", jobs=1, recipe=recipe)
+    assert "is cut" not in capsys.readouterr().err  # of at most 11 words
+    for path in folder.iterdir():
+        text = path.read_text().replace('"text": "', '"text": "a b c d e f g h i j ')
+        (tmp_path / path.name).write_text(text)
+    longer = load_suite(str(tmp_path))
+    finetune_experts(longer.select(["first"]), "minilm", jobs=1, recipe=recipe)
+    said = capsys.readouterr().err
+    assert "first: " in said and "have more than the 20 tokens that minilm reads" in said
+    finetune_experts(longer.select(["first"]), "minilm", jobs=1, recipe=recipe)
+    assert "is cut" not in capsys.readouterr().err  # they are there

@@ -100,7 +100,8 @@ def fisher(
 
     FusionBench merges Hugging Face's vision tower, which does not hold the output projection; here
     `proj` is merged like any other tensor. It normalises over all parameters, which is the same
-    where every tensor was trained.
+    where every tensor was trained. The embeddings of a text encoder are averaged, if they were
+    trained: their information is not computed.
     """
     mean = layer.total / layer.num_tasks
     if layer.name not in state:  # not a tensor of the image tower

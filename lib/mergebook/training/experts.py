@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 import mergebook
 from mergebook.errors import ExperimentError
@@ -23,6 +25,7 @@ from mergebook.weights import Checkpoint, Experts, save_checkpoint
 from mergebook.workers import advance, run_all
 
 BASE = "base"
+FEW, OFTEN = 200, 0.02  # texts that are looked at, and the share from which cutting them is said
 
 
 def default_recipe(steps: int | None = None, backbone: str = "mini-small") -> FinetuneRecipe:
@@ -127,6 +130,18 @@ def check_modality(suite: Suite, backbone: str) -> None:
         )
 
 
+def _say_what_is_cut(suite: Suite, backbone: str) -> None:
+    """Say on standard error of which tasks more than a few texts are longer than is read."""
+    for task in suite if modality(backbone) == "text" else ():
+        encoder = load_backbone(backbone)
+        texts = task.examples("test", task.at_most("test", FEW)).inputs
+        share = encoder.count_cut(texts) / len(texts)
+        if share > OFTEN:
+            most = encoder.tower.num_tokens
+            text = f"{task.name}: {share:.0%} of the texts have more than the {most} tokens"
+            tqdm.write(f"{text} that {backbone} reads; the rest is cut", file=sys.stderr)
+
+
 def finetune_experts(
     suite: Suite,
     backbone: str = "mini-small",
@@ -178,6 +193,7 @@ def finetune_experts(
         save_checkpoint(state, manifest.path(BASE), base_identity)
     missing = [name for name in paths if not manifest.holds(name, identities[name])]
     if missing:
+        _say_what_is_cut(suite.select(missing), backbone)
         run_all(
             _train_one,
             {name: (suite.source, name, backbone, seed, recipe, paths[name]) for name in missing},
