@@ -5,6 +5,7 @@ import torch
 
 import mergebook as mb
 from images.test_image_methods import features, short
+from mergebook.errors import MethodError
 from mergebook.weights import Experts
 from oracles import IMAGE_ORACLES
 
@@ -67,3 +68,9 @@ def test_the_solution_is_a_state_dict_of_the_model(name, base, states, calibrati
             }
             for key in set(experts.base) - set(experts.trained):
                 assert torch.equal(state[key], experts.base[key])
+
+
+def test_gradients_of_a_stack_of_three_are_refused(experts, calibration):
+    with pytest.raises(MethodError, match=r"mats: objective='fisher'.*take qkv='split'"):
+        mb.merge("mats", experts, calibration, objective="fisher", qkv="fused", iterations=1)
+    mb.merge("mats", experts, calibration, objective="covariance", qkv="fused", iterations=1)

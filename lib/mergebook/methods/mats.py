@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mergebook.activations import conjugate_gradients, damp, output_moments, seen_inputs
 from mergebook.calibration import Calibration
+from mergebook.errors import MethodError
 from mergebook.registry import Range, merge_method
 from mergebook.registry.types import NumImages, Scale
 from mergebook.towers.tape import tower_weights
@@ -64,6 +65,11 @@ def _part(moments: Mapping[str, Tensor], name: str) -> Tensor:
     """Output moments of a map, or of one of query, key, value: a block on the diagonal."""
     if name in moments:
         return moments[name]
+    if not name.endswith(("[q]", "[k]", "[v]")):
+        raise MethodError(
+            f"mats: objective='fisher' with qkv='fused' needs query, key and value stored as one "
+            f"matrix; {name!r} is a stack of three, take qkv='split'"
+        )
     third = "qkv".index(name[-2])
     return moments[name[:-3]].tensor_split(3)[third].tensor_split(3, 1)[third]
 

@@ -122,6 +122,7 @@ class TextTower(Tower):
     """
 
     read, modality = "all", "text"
+    blocks, roles = BLOCKS, ROLES
 
     def __init__(self, backbone: str, config: BertConfig, num_tokens: int, **hooks):
         super().__init__(backbone, **hooks)
@@ -134,16 +135,6 @@ class TextTower(Tower):
             f"int64 [N, L] with L <= {self.num_tokens}, numbers below {config.vocab_size:,}"
         )
         self._eps = config.layer_norm_eps
-
-    @staticmethod
-    def prefix(block: int) -> str:
-        """Start of the names of a block's tensors in the state dict."""
-        return f"{BLOCKS}{block}."
-
-    @classmethod
-    def role(cls, key: str) -> Role:
-        """What a tensor of the state dict, or a part of a stacked one, is for."""
-        return next((role for part, role in ROLES if part in key), "unused")
 
     @classmethod
     def part_of(cls, key: str) -> str:

@@ -76,12 +76,18 @@ class Tower(ABC):
     modality : {"image", "text"}
     wanted : str
         The inputs that it takes, in words.
+    blocks : str
+        What the names of the blocks' tensors start with, before the block's number.
+    roles : tuple of (str, str)
+        Fragments of tensors' names and what these tensors are for; the first that fits counts.
     read : {"class", "all"}
         Tokens of the last block that the features are made of: the first, or the mean of all.
     """
 
     read: ClassVar[Literal["class", "all"]]
     modality: ClassVar[Literal["image", "text"]]
+    blocks: ClassVar[str]
+    roles: ClassVar[tuple[tuple[str, Role], ...]]
     num_blocks: int
     num_heads: int
     width: int
@@ -117,15 +123,15 @@ class Tower(ABC):
         """Return a module that maps inputs to features ``[N, D]``."""
         return TowerEncoder(self, weights)
 
-    @staticmethod
-    @abstractmethod
-    def prefix(block: int) -> str:
+    @classmethod
+    def prefix(cls, block: int) -> str:
         """Start of the names of a block's tensors in the state dict."""
+        return f"{cls.blocks}{block}."
 
     @classmethod
-    @abstractmethod
     def role(cls, key: str) -> Role:
         """What a tensor of the state dict, or a part of a stacked one, is for."""
+        return next((role for part, role in cls.roles if part in key), "unused")
 
     @classmethod
     @abstractmethod

@@ -38,6 +38,7 @@ class ImageTower(Tower):
     """
 
     read, modality = "class", "image"
+    blocks, roles = BLOCKS, ROLES
 
     def __init__(self, backbone: str, **hooks):
         super().__init__(backbone, **hooks)
@@ -55,16 +56,6 @@ class ImageTower(Tower):
         self._activation = first.mlp.gelu  # without weights: GELU or CLIP's quick GELU
         self._stride = visual.conv1.stride
         self._eps = first.ln_1.eps
-
-    @staticmethod
-    def prefix(block: int) -> str:
-        """Start of the names of a block's tensors in the state dict."""
-        return f"{BLOCKS}{block}."
-
-    @classmethod
-    def role(cls, key: str) -> Role:
-        """What a tensor of the state dict, or a part of a stacked one, is for."""
-        return next((role for part, role in ROLES if part in key), "unused")
 
     @classmethod
     def part_of(cls, key: str) -> str:
