@@ -13,14 +13,18 @@ pytest.importorskip("transformers")
 
 NEEDY = [name for name in mb.list_methods() if mb.get_method(name).needs]
 WEIGHTS = [name for name in mb.list_methods() if not mb.get_method(name).needs]
-# BERT stores query, key and value apart; the oracles do not stack what is stored apart.
-APART = {"qkv": "split"}
 
 
 def choices(name):
-    """The first set of parameters of the oracle, and all that edit other places or tokens."""
+    """The first set of parameters of the oracle, and all that edit other places or tokens.
+
+    Query, key and value, which BERT stores apart, are taken apart and as one matrix.
+    """
     own = IMAGE_ORACLES[name].choices
-    return [choice for number, choice in enumerate(own) if number == 0 or name == "intervmerge"]
+    own = [choice for number, choice in enumerate(own) if number == 0 or name == "intervmerge"]
+    if "qkv" in {parameter.name for parameter in mb.get_method(name).parameters}:
+        own = [choice | {"qkv": qkv} for choice in own for qkv in ("split", "fused")]
+    return own
 
 
 CASES = [(name, number) for name in NEEDY for number in range(len(choices(name)))]
@@ -29,9 +33,7 @@ CASES = [(name, number) for name in NEEDY for number in range(len(choices(name))
 @pytest.mark.parametrize(("name", "number"), CASES)
 def test_equals_an_independent_computation(name, number, base, states, experts, calibration):
     oracle, given = IMAGE_ORACLES[name], choices(name)[number]
-    declared = {parameter.name for parameter in mb.get_method(name).parameters}
-    apart = {key: value for key, value in APART.items() if key in declared}
-    params = mb.get_method(name).check(**short(name, **given | apart))
+    params = mb.get_method(name).check(**short(name, **given))
     merged = mb.merge(name, experts, calibration, **params)
     expected = oracle.function(base, states, calibration, **params)
     assert set(expected) == set(states)

@@ -13,7 +13,7 @@ import torch
 from torch.func import functional_call
 
 from oracles import image_oracle
-from oracles.encoders import encoder
+from oracles.encoders import encoder, stacked, unstacked
 
 
 def batches_of(calibration, task, batch_size, seed):
@@ -84,6 +84,9 @@ def joined(pieces, name, qkv):
 
 def arranged(base, states, qkv=None):
     """Origin and vectors of all trained pieces, and a function that puts weights together."""
+    if qkv == "fused":
+        base = stacked(base, torch.cat)
+        states = {task: stacked(state, torch.cat) for task, state in states.items()}
     names = trained_names(base, states)
     origin = {k: v for name in names for k, v in parts(name, base[name], qkv).items()}
     vectors = {k: [] for k in origin}
@@ -93,7 +96,7 @@ def arranged(base, states, qkv=None):
                 vectors[key].append(piece - origin[key])
 
     def whole(pieces):
-        return {k: joined(pieces, k, qkv) if k in names else v for k, v in base.items()}
+        return unstacked({k: joined(pieces, k, qkv) if k in names else v for k, v in base.items()})
 
     return origin, vectors, whole
 
@@ -131,14 +134,11 @@ def learn_coefficients(base, calibration, origin, vectors, whole, *, layerwise, 
     certain(base, calibration, how.pop("seed"), how.pop("batch_size"), how.pop("batches"),
             how.pop("steps"), how.pop("lr"), list(raw.values()), weights_now)  # fmt: skip
     assert not how
-    weights = weights_now()
-    return {
-        task: {key: weights[key].detach() for key in trained_names_of(origin)} for task in tasks
-    }
+    return dict.fromkeys(tasks, detached(weights_now()))
 
 
-def trained_names_of(origin):
-    return dict.fromkeys(key.split("[")[0] for key in origin)
+def detached(weights):
+    return {key: value.detach() for key, value in weights.items()}
 
 
 FAST = {"lr": 0.05, "batch_size": 4}
@@ -284,9 +284,7 @@ def choose_components(base, states, calibration, centred, rank, init, learn, qkv
     certain(base, calibration, how.pop("seed"), how.pop("batch_size"), 1, how.pop("steps"),
             how.pop("lr"), learned, weights_now)  # fmt: skip
     assert not how
-    weights = weights_now()
-    names = trained_names_of(origin)
-    solution = {task: {key: weights[key].detach() for key in names} for task in states}
+    solution = dict.fromkeys(states, detached(weights_now()))
     return solution, {key: values.detach() > 0 for key, values in logits.items()}
 
 

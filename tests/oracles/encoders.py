@@ -8,6 +8,32 @@ from mergebook.towers import clip
 from mergebook.towers.minilm import minilm_folder
 
 WORDS = "embeddings.word_embeddings.weight"  # a tensor that text encoders have
+THREE = ("query", "key", "value")  # attention's maps, which BERT stores apart
+TRIO = "[qkv]"
+
+
+def stacked(values, join):
+    """Values by name, with those of BERT's query, key and value joined."""
+    found = {}
+    for name, value in values.items():
+        if name.endswith("query.weight"):
+            trio = [values[name.replace("query", each)] for each in THREE]
+            found[name.replace("query", TRIO)] = join(trio)
+        elif not name.endswith(("key.weight", "value.weight")):
+            found[name] = value
+    return found
+
+
+def unstacked(weights):
+    """Undo :func:`stacked`, of tensors."""
+    found = {}
+    for name, value in weights.items():
+        if TRIO in name:
+            parts = zip(THREE, value.chunk(3), strict=True)
+            found |= {name.replace(TRIO, each): part for each, part in parts}
+        else:
+            found[name] = value
+    return found
 
 
 def encoder(weights, backbone="mini-small"):

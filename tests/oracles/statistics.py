@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from mergebook.towers import clip
 from mergebook.towers.minilm import minilm_folder
 from oracles import image_oracle
-from oracles.encoders import WORDS, encoder
+from oracles.encoders import WORDS, encoder, stacked, unstacked
 
 UNSEEN = 1e-8  # share of the largest eigenvalue of E[x x^T]: 1e-4 of the largest singular value
 
@@ -186,9 +186,12 @@ def as_weight(key, matrix, like):
 
 
 class World:
-    """Base, experts and their statistics on the first so many images."""
+    """Base, experts and their statistics on the first so many images.
 
-    def __init__(self, base, experts, calibration, num_images):
+    With "fused", query, key and value of BERT, which read the same inputs, are one matrix.
+    """
+
+    def __init__(self, base, experts, calibration, num_images, qkv=None):
         self.base, self.calibration = double(base), calibration
         self.experts = {task: double(state) for task, state in experts.items()}
         self.tasks = list(experts)
@@ -197,6 +200,10 @@ class World:
             t: forward(calibration.backbone, self.experts[t], self.images[t])[1] for t in experts
         }
         self.inputs = {t: {k: rows(x) for k, (x, _) in run.items()} for t, run in runs.items()}
+        if qkv == "fused":
+            self.base = stacked(self.base, torch.cat)
+            self.experts = {t: stacked(state, torch.cat) for t, state in self.experts.items()}
+            self.inputs = {t: stacked(seen, lambda x: x[0]) for t, seen in self.inputs.items()}
         self.maps = list(next(iter(self.inputs.values())))
         self.linear = [key for key in self.maps if is_linear(key)]
 
@@ -218,7 +225,7 @@ class World:
         }
 
     def result(self, vectors):
-        merged = {key: self.base[key] + vectors[key] for key in self.base}
+        merged = unstacked({key: self.base[key] + vectors[key] for key in self.base})
         return {task: merged for task in self.tasks}
 
 
@@ -399,7 +406,7 @@ def mats(
     base, experts, calibration, objective, iterations, start, start_scale, num_images,
     off_diagonal, qkv,
 ):  # fmt: skip
-    world = World(base, experts, calibration, num_images)
+    world = World(base, experts, calibration, num_images, qkv)
     vectors = world.average()
     gradients = {}
     if objective == "fisher":
@@ -425,7 +432,7 @@ def mats(
             terms = zip(outputs, deltas, inputs, strict=True)
             right = sum(h @ delta @ g for h, delta, g in terms)
             merged.append(krylov(operator, right, factor * sum(deltas), iterations))
-        vectors[key] = as_weight(key, np.concatenate(merged), base[key])
+        vectors[key] = as_weight(key, np.concatenate(merged), world.base[key])
     return world.result(vectors)
 
 
@@ -467,7 +474,7 @@ def cat(
     base, experts, calibration, scale, rank, trade_off, trim_scales, trim_shifts, rescale,
     num_images, qkv,
 ):  # fmt: skip
-    world = World(base, experts, calibration, num_images)
+    world = World(base, experts, calibration, num_images, qkv)
     count = len(experts)
     vectors = {key: count * value for key, value in world.average().items()}
     for key in world.linear:
@@ -487,8 +494,8 @@ def cat(
                 least = UNSEEN * abs(values).max()
                 bases.append(directions[:, [k for k in order if values[k] > least]])
             merged.append(trim(deltas, lambda i, m, b=bases: m - b[i] @ (b[i].T @ m), rescale))
-        vectors[key] = as_weight(key, np.concatenate(merged), base[key])
-    for key, value in base.items():
+        vectors[key] = as_weight(key, np.concatenate(merged), world.base[key])
+    for key, value in world.base.items():
         if value.ndim != 1:
             continue
         own = [(world.experts[t][key] - world.base[key]).numpy() for t in world.tasks]
@@ -551,7 +558,7 @@ def tsv(deltas):
     tolerance=1e-3,
 )
 def esm(base, experts, calibration, scale, variant, polarise, num_images, qkv):
-    world = World(base, experts, calibration, num_images)
+    world = World(base, experts, calibration, num_images, qkv)
     vectors = world.average()
     released = variant == "released"
     maps = {}
@@ -605,10 +612,10 @@ def esm(base, experts, calibration, scale, variant, polarise, num_images, qkv):
                 maps[member] = factor * maps[member]
     for key in world.linear:
         whole = [maps[k, n] for k, n in sorted(maps) if k == key]
-        vectors[key] = as_weight(key, np.concatenate(whole), base[key])
+        vectors[key] = as_weight(key, np.concatenate(whole), world.base[key])
     name = "positional_embedding"
-    if released and name in base:
-        vectors[name] = as_weight(name, tsv(world.deltas(name)), base[name])
+    if released and name in world.base:
+        vectors[name] = as_weight(name, tsv(world.deltas(name)), world.base[name])
     return world.result({key: scale * value for key, value in vectors.items()})
 
 
