@@ -144,7 +144,9 @@ def test_a_touched_file_changes_nothing(built):
         ("data/measured/full/table.csv", {MERGES, PLOTS, "inserts", "book"}),
         ("data/reported/README.md", set()),
         ("lib/mergebook/papers/chapter.py", {MERGES, PLOTS, "book"}),
+        ("lib/mergebook/papers/chapter/part.py", {MERGES, PLOTS, "book"}),
         ("lib/mergebook/papers/other.py", set()),
+        ("lib/mergebook/papers/other/part.py", set()),
         ("README.md", set()),
     ],
 )

@@ -29,9 +29,11 @@ def hints(text: str) -> Iterator[tuple[int, str]]:
 
 def unwritten(root: Path, name: str, pages: list[str]) -> Iterator[str]:
     """Places where the template's hints still stand."""
-    for path in (f"lib/mergebook/papers/{name}.py", f"book/{name}/index.md"):
-        for line, hint in hints((root / path).read_text(encoding="utf-8")):
-            yield f"{path}:{line}: write: {hint}"
+    claims = [*root.glob(f"lib/mergebook/papers/{name}.py")]
+    claims += sorted(root.glob(f"lib/mergebook/papers/{name}/*.py"))
+    for path in (*claims, root / "book" / name / "index.md"):
+        for line, hint in hints(path.read_text(encoding="utf-8")):
+            yield f"{path.relative_to(root).as_posix()}:{line}: write: {hint}"
     notebooks = find_notebooks(root)
     for page in pages:
         for number, cell in enumerate(notebooks[page].cells, start=1):

@@ -14,7 +14,7 @@ def draw(chapter: str, page: str, *paths: str) -> None:
     # The table links each claim to its page, in HTML that no other check of links reads.
     homeless = load_claims(chapter).homeless(find_notebooks())
     if homeless:
-        raise MergebookError(f"mergebook/papers/{chapter}.py: {'; '.join(homeless)}")
+        raise MergebookError(f"mergebook.papers.{chapter}: {'; '.join(homeless)}")
     table, *figures = chapter_verdicts(chapter)
     block = f'```{{raw}} html\n<div class="full-width">\n{table}\n</div>\n```\n'
     Path(page).write_text(block, encoding="utf-8")

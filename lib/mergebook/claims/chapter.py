@@ -1,4 +1,4 @@
-"""The claims of a chapter, which a module of :mod:`mergebook.papers` registers one by one."""
+"""The claims of a chapter, registered one by one by its part of :mod:`mergebook.papers`."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def list_chapters() -> tuple[str, ...]:
 
 
 def load_claims(chapter: str) -> Chapter:
-    """Return the claims of a chapter, from ``mergebook/papers/<chapter>.py``.
+    """Return the claims of a chapter, from what has its name in ``mergebook/papers``.
 
     Raises
     ------

@@ -175,7 +175,7 @@ class Page:
         if not judgements:
             page = self.notebook.rpartition("/")[2]
             raise ReportError(
-                f"no claim of mergebook/papers/{chapter.name}.py is tested by {self.notebook}: "
+                f"no claim of mergebook.papers.{chapter.name} is tested by {self.notebook}: "
                 f'give one page="{page}", or leave out page.verdicts'
             )
         self.save(claims=judgement_rows(judgements, **self.where))
