@@ -1,5 +1,6 @@
 """What the book shows: reported numbers, tables, figures, verdicts, numbers in prose."""
 
+from mergebook.report.agreement import agreement_tables
 from mergebook.report.arranged import by_source, grid, listing
 from mergebook.report.basics import (
     scale_curve,
@@ -54,6 +55,7 @@ __all__ = [
     "Number",
     "Page",
     "accuracy_vs_storage",
+    "agreement_tables",
     "bar_figure",
     "between",
     "by_source",
