@@ -16,6 +16,7 @@ from mergebook.report import (
     weights_figure,
 )
 from mergebook.report.embed import DOTS
+from mergebook.report.panels import by_facet, grid
 from mergebook.report.style import METHOD_STYLES, PAGE_WIDTH
 
 LINE = pd.DataFrame(
@@ -235,3 +236,20 @@ def test_points_keep_their_colour_from_panel_to_panel():
         for label, colour in zip(part["label"], map(to_hex, points.get_facecolors()), strict=True):
             assert colours.setdefault(label, colour) == colour
     assert len(set(colours.values())) == 2
+
+
+def test_sources_of_different_sizes_fill_the_rows():
+    """Three runs with one number of tasks each leave no hole in the figure."""
+    sizes = {"Drawings": 14, "Photographs": 14, "Texts": 8}
+    frames = {name: pd.DataFrame({"num_tasks": [size]}) for name, size in sizes.items()}
+    fig, cells = grid(by_facet(frames, "num_tasks"), 2.0)
+    for _ in cells:
+        pass
+    shown = [ax for ax in fig.axes if ax.axison]
+    places = [
+        (ax.get_subplotspec().rowspan.start, ax.get_subplotspec().colspan.start) for ax in shown
+    ]
+    assert places == [(0, 0), (0, 1), (1, 0)]
+    titles = [ax.get_title().replace("\n", ", ") for ax in shown]
+    assert titles == [f"{name}, {size} tasks" for name, size in sizes.items()]
+    plt.close(fig)

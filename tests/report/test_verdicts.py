@@ -83,7 +83,7 @@ def test_other_sets_are_counted_and_other_encoders_named():
 def test_every_source_has_its_column():
     html = table(One=rows(0.984), Two=rows(0.999).iloc[:1])
     heads = re.findall(r'<th scope="col">([^<]*)</th>', html)
-    assert heads == ["Claim", "Claimed", "One", "Two"]
+    assert heads == ["Claim", "One", "Two"]
     assert "not part of this run" in html, "a run may be older than a claim"
     with pytest.raises(ReportError, match="no claim"):
         verdict_table([], {}, {}, caption="Claims")

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 from IPython.display import HTML
 
-from mergebook.claims import FAILS, HOLDS, NOT_TESTABLE, Chapter, Claim, list_chapters, load_claims
+from mergebook.claims import FAILS, HOLDS, NOT_TESTABLE, Chapter, list_chapters, load_claims
 from mergebook.errors import ReportError
 from mergebook.report.measured import RUNS
 from mergebook.report.numbers import EMPTY
 from mergebook.report.tables import folded, html_table
-from mergebook.report.verdicts import cell, limit, sources
+from mergebook.report.verdicts import cell, limit, note, sources
 
 DRAWN, REAL, TEXTS = RUNS["full"], RUNS["real14"], RUNS["text8"]
 EVERYWHERE, NOWHERE = "Holds on images and on texts", "Holds neither on images nor on texts"
@@ -66,14 +66,9 @@ def _judged(chapter: Chapter) -> dict[str, tuple[str, Mapping[str, pd.Series]]]:
     return found
 
 
-def _line(claim: Claim, rows: Mapping[str, pd.Series]) -> dict[str, object]:
-    """The cells of a claim."""
-    claimed = next((limit(row) for row in rows.values() if limit(row) != EMPTY), "")
-    cells = {
-        title: cell(rows[title], claimed) if title in rows else EMPTY
-        for title in (DRAWN, REAL, TEXTS)
-    }
-    return {"Claimed": claimed or EMPTY} | cells
+def _claimed(rows: Mapping[str, pd.Series]) -> str:
+    """What a claim says, in numbers."""
+    return next((limit(row) for row in rows.values() if limit(row) != EMPTY), "")
 
 
 def agreement_tables(root: str = "..") -> list[HTML]:
@@ -112,18 +107,24 @@ def agreement_tables(root: str = "..") -> list[HTML]:
     table = counts.astype(str).rename_axis("Claims")
     pieces = [html_table(table, caption="Claims by where they hold, for each chapter's paper")]
     for where in (IMAGES_ONLY, TEXTS_ONLY, EVERYWHERE, NOWHERE, OPEN):
-        lines, sections, links = {}, {}, {}
+        lines, below, sections, links = {}, {}, {}, {}
         for chapter in chapters:
             for key, (found, rows) in judged[chapter.name].items():
                 if found == where:
-                    claim = chapter[key]
-                    lines[claim.statement] = _line(claim, rows)
+                    claim, claimed = chapter[key], _claimed(rows)
+                    lines[claim.statement] = {
+                        title: cell(rows[title], claimed) if title in rows else EMPTY
+                        for title in (DRAWN, REAL, TEXTS)
+                    }
+                    below[claim.statement] = note(claim, claimed)
                     sections[claim.statement] = f"{chapter.authors} and relatives"
                     links[claim.statement] = f"{root}/executed/{claim.notebook}.html"
         if not lines:
             continue
         frame = pd.DataFrame(lines, dtype=object).T.rename_axis("Claim")
-        shown = html_table(frame, caption=where, words=True, links=links, sections=sections)
+        shown = html_table(
+            frame, caption=where, words=True, links=links, notes=below, sections=sections
+        )
         differ = where in (IMAGES_ONLY, TEXTS_ONLY)
         pieces.append(shown if differ else folded(f"{where} ({len(lines)})", [shown]))
     return pieces

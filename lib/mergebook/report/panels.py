@@ -59,7 +59,7 @@ def grid(
 
     Where it fits, sources go downwards and keys to the right; the other way round if there are
     more keys than columns, in rows of a key if sources share any; else each source takes as many
-    rows as its keys need.
+    rows as its keys need. Sources with one panel each, of different keys, fill the rows in turn.
 
     Parameters
     ----------
@@ -91,7 +91,12 @@ def grid(
         raise ReportError("nothing to draw: there is no panel")
     turned = len(keys) > MAX_COLUMNS and 1 < len(panels) <= MAX_COLUMNS
     shared = len(keys) < sum(map(len, panels.values()))
-    if turned and shared:
+    single = len(panels) > MAX_COLUMNS and len(keys) > 1 and len(by_length[0]) == 1
+    named = turned or single  # panels have their source in their title
+    if single:
+        every = [(source, key) for source, row in panels.items() for key in row]
+        rows = [every[start : start + MAX_COLUMNS] for start in range(0, len(every), MAX_COLUMNS)]
+    elif turned and shared:
         rows = [[(source, key) for source in panels] for key in keys]
     elif turned:
         each = ([(source, key) for key in row] for source, row in panels.items())
@@ -109,7 +114,7 @@ def grid(
     heights = [
         max(tall(f) for s, key in row if (f := panels[s].get(key)) is not None) for row in rows
     ]
-    if share:
+    if share and not single:
         # The panels of a source stand in a row, or in a column of a grid that was turned.
         kwargs |= {"sharey": "col" if turned else "row", "sharex": "row" if turned else "col"}
     fig, axes = plt.subplots(
@@ -133,14 +138,14 @@ def grid(
                 if frame is None:
                     continue
                 ax.set_axis_on()
-                names = [source, str(key)] if turned else [str(key) if len(keys) > 1 else source]
+                names = [source, str(key)] if named else [str(key) if len(keys) > 1 else source]
                 title = ", ".join(filter(None, names))
                 ax.set_title(title if len(title) <= WIDEST else "\n".join(names))
                 yield ax, frame
                 ax.tick_params(axis="both", labelbottom=True)  # also above panels of the column
                 if first:
                     # In two lines, since a row may be low.
-                    beside = [source.replace(" (", "\n(")] if len(keys) > 1 and not turned else []
+                    beside = [source.replace(" (", "\n(")] if len(keys) > 1 and not named else []
                     ax.set_ylabel("\n".join(filter(None, [*beside, ylabel])))
                 first, lowest[column] = False, ax
         for ax in lowest.values():

@@ -232,6 +232,7 @@ def html_table(
     words: bool = False,
     sortable: bool = False,
     links: Mapping[str, str] | None = None,
+    notes: Mapping[str, Markup] | None = None,
     sections: Mapping[str, str] | None = None,
 ) -> HTML:
     """Show a table of texts: captioned, scrolling when wide, and clear to a screen reader.
@@ -252,6 +253,8 @@ def html_table(
         Whether the built page lets readers sort and filter the rows.
     links : mapping of str to str, optional
         Row label -> address that it links to.
+    notes : mapping of str to Markup, optional
+        Row label -> small print below it.
     sections : mapping of str to str, optional
         Row label -> heading that stands above the first of its rows. Rows of one section follow
         each other.
@@ -289,7 +292,8 @@ def html_table(
             section = heading
         cells = [f"<td{s}>{_content(v)}</td>" for v, s in zip(row, start, strict=True)]
         name, address = escape(str(label)), (links or {}).get(str(label))
-        name = f'<a href="{escape(address)}">{name}</a>' if address else name
+        name = Markup('<a href="{}">{}</a>').format(address, name) if address else name
+        name += Markup("<br><small>{}</small>").format(notes[str(label)]) if notes else ""
         body += f'<tr><th scope="row">{name}</th>{"".join(cells)}</tr>\n'
     kind = "mergebook" + " words" * words + " sortable" * sortable
     # tabindex: a region that scrolls must be reachable by keyboard

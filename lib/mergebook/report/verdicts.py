@@ -189,14 +189,13 @@ def verdict_table(
     ReportError
         If there is no claim.
     """
-    table = {}
+    table, below = {}, {}
     for claim in claims:
         found = {title: frame[frame["key"] == claim.key] for title, frame in runs.items()}
         rows = [printed.get(claim.key), *(f.iloc[0] for f in found.values() if len(f))]
         claimed = next((limit(row) for row in rows if row is not None and limit(row) != EMPTY), "")
-        notes = [claim.source, *([f"not tested: {claim.untested}"] if claim.untested else [])]
-        lines = Markup("<br>").join(Markup("<small>{}</small>").format(note) for note in notes)
-        line = {"Claimed": Markup("{}<br>{}").format(claimed or EMPTY, lines)}
+        below[claim.statement] = note(claim, claimed)
+        line: dict[str, object] = {}
         if printed:
             own = printed.get(claim.key)
             line[PRINTED] = cell(own, claimed, interval=False) if own else EMPTY
@@ -211,7 +210,16 @@ def verdict_table(
     if not table:
         raise ReportError("no claim to show")
     frame = pd.DataFrame(table, dtype=object).T.rename_axis("Claim")
-    return html_table(frame, caption=caption, words=True, links=links, sections=sections)
+    return html_table(
+        frame, caption=caption, words=True, links=links, notes=below, sections=sections
+    )
+
+
+def note(claim: Claim, claimed: str) -> Markup:
+    """Return what stands below a claim: what is claimed, where, and why it is not tested."""
+    lines = [f"claimed {claimed}"] * bool(claimed) + [claim.source]
+    lines += [f"not tested: {claim.untested}"] * bool(claim.untested)
+    return Markup("<br>").join(lines)
 
 
 def formula(claim: Claim) -> Markup:
@@ -259,11 +267,9 @@ def comparisons(judgements: Iterable[Judgement], title: str, *, reading: bool = 
 def printed_table(judgements: Iterable[Judgement], *, caption: str) -> HTML:
     """Table of verdicts on a paper's own numbers, each by its deciding comparison."""
     rows = {
-        each.claim.statement: {
-            "Claimed": Markup("{}<br><small>{}</small>").format(limit(each), each.claim.source),
-            PRINTED: cell(each, limit(each), interval=False),
-        }
+        each.claim.statement: {PRINTED: cell(each, limit(each), interval=False)}
         for each in judgements
     }
+    below = {each.claim.statement: note(each.claim, limit(each)) for each in judgements}
     frame = pd.DataFrame(rows, dtype=object).T.rename_axis("Claim")
-    return html_table(frame, caption=caption, words=True)
+    return html_table(frame, caption=caption, words=True, notes=below)
