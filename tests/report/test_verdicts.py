@@ -84,6 +84,12 @@ def test_every_source_has_its_column():
     html = table(One=rows(0.984), Two=rows(0.999).iloc[:1])
     heads = re.findall(r'<th scope="col">([^<]*)</th>', html)
     assert heads == ["Claim", "One", "Two"]
+    below = re.findall(r'<th scope="row">.*?<br><small>(.*?)</small></th>', html)
+    assert below == [
+        "claimed &gt; 99\u202f%<br>Someone 2024, table 1",
+        "Someone 2024, table 2",
+        "Someone 2024, table 3<br>not tested: needs words",
+    ]
     assert "not part of this run" in html, "a run may be older than a claim"
     with pytest.raises(ReportError, match="no claim"):
         verdict_table([], {}, {}, caption="Claims")

@@ -293,7 +293,8 @@ def html_table(
         cells = [f"<td{s}>{_content(v)}</td>" for v, s in zip(row, start, strict=True)]
         name, address = escape(str(label)), (links or {}).get(str(label))
         name = Markup('<a href="{}">{}</a>').format(address, name) if address else name
-        name += Markup("<br><small>{}</small>").format(notes[str(label)]) if notes else ""
+        if small := (notes or {}).get(str(label)):
+            name += Markup("<br><small>{}</small>").format(small)
         body += f'<tr><th scope="row">{name}</th>{"".join(cells)}</tr>\n'
     kind = "mergebook" + " words" * words + " sortable" * sortable
     # tabindex: a region that scrolls must be reachable by keyboard
