@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -73,14 +75,11 @@ def fit(
             seen[place] = token_mean(x, edited.there(x))
         return x
 
-    edited, inputs, run = imitation.tower.with_hooks(edit=hook), None, None
-    if learned is None:
-        block = first_block([*places, *(s.place for s in sites)], edited.num_blocks)
-        inputs = imitation.entering(block)
-        run = lambda x: edited.rest(imitation.weights, x, block)  # noqa: E731
+    edited = imitation.tower.with_hooks(edit=hook)
+    block = first_block([*places, *(s.place for s in sites)], edited.num_blocks)
+    inputs = imitation.entering(block) if learned is None else None
     if inputs is None:
-        inputs = imitation.calibration.inputs
-        run = lambda x: edited(current_weights(), x)  # noqa: E731
+        block, inputs = None, imitation.calibration.inputs
 
     def current_weights() -> Mapping[str, Tensor]:
         if learned is None:
@@ -91,12 +90,17 @@ def fit(
     distance = (labels_missed if imitation.labelled else teachers_missed)(imitation, places)
 
     def loss(step: int) -> Tensor:
-        chosen = {task: own[step] for task, own in batches.items()}
-        sizes = torch.tensor([len(index) for index in chosen.values()])
-        rows = torch.arange(len(chosen)).repeat_interleave(sizes)
-        editor.numbers = [{k: v[rows] for k, v in own.items()} for own in realised(free)]
-        run(joined([inputs[task][index] for task, index in chosen.items()]))
-        return distance(seen, chosen)
+        chosen = Chosen({task: own[step] for task, own in batches.items()})
+        x = joined([inputs[task][index] for task, index in chosen.images.items()])
+        weights, numbers, parts = current_weights(), realised(free), []
+        for rows in edited.portions(x):
+            editor.numbers = [{k: v[chosen.tasks[rows]] for k, v in n.items()} for n in numbers]
+            if block is None:
+                edited(weights, x[rows])
+            else:
+                edited.rest(weights, x[rows], block)
+            parts.append(distance(seen, chosen, rows))
+        return torch.stack(parts).sum()
 
     @torch.no_grad()
     def model() -> IntervenedModel:
@@ -117,25 +121,45 @@ def fit(
     return model()
 
 
-Distance = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
+@dataclass(frozen=True)
+class Chosen:
+    """Images of all tasks, one task after the other.
+
+    Attributes
+    ----------
+    images : mapping of task to Tensor, int64 [n]
+        Numbers of the task's images.
+    """
+
+    images: Mapping[str, Tensor]
+
+    @cached_property
+    def tasks(self) -> Tensor:
+        """Number of each image's task, int64 [N]."""
+        sizes = torch.tensor([len(index) for index in self.images.values()])
+        return torch.arange(len(sizes)).repeat_interleave(sizes)
+
+    @cached_property
+    def share(self) -> Tensor:
+        """One over the number of images of each image's task ``[N]``: sums become means."""
+        return 1 / self.tasks.bincount()[self.tasks]
+
+    def of(self, values: Mapping[str, Tensor]) -> Tensor:
+        """What belongs to the images ``[N, .]``, of what belongs to all images of each task."""
+        return torch.cat([values[task][index] for task, index in self.images.items()])
+
+
+# From what was computed at each place for some of the chosen images, which ones, to their loss.
+Distance = Callable[[Mapping[str, Tensor], Chosen, Tensor], Tensor]
 
 
 def teachers_missed(imitation: Imitation, places: Sequence[str]) -> Distance:
-    """Mean absolute difference to the teachers, summed over tasks and places.
-
-    The function maps what was computed at each place, for the chosen images of all tasks in order,
-    and these images' numbers to the loss.
-    """
+    """Mean absolute difference to the teachers, summed over tasks and places."""
     targets = imitation.targets(places)
 
-    def distance(seen: Mapping[str, Tensor], chosen: Mapping[str, Tensor]) -> Tensor:
-        sizes = torch.tensor([len(index) for index in chosen.values()])
-        share = (1 / sizes).repeat_interleave(sizes)  # the sum is a mean over each task's images
-        total = torch.zeros(())
-        for place in places:
-            target = torch.cat([targets[place][task][index] for task, index in chosen.items()])
-            total = total + ((seen[place] - target).abs().mean(-1) * share).sum()
-        return total
+    def distance(seen: Mapping[str, Tensor], chosen: Chosen, rows: Tensor) -> Tensor:
+        missed = [(seen[p] - chosen.of(targets[p])[rows]).abs().mean(-1) for p in places]
+        return (torch.stack(missed) * chosen.share[rows]).sum()
 
     return distance
 
@@ -144,12 +168,13 @@ def labels_missed(imitation: Imitation, places: Sequence[str]) -> Distance:
     """Cross-entropy of the labels under each task's head, summed over tasks."""
     calibration = imitation.calibration
 
-    def distance(seen: Mapping[str, Tensor], chosen: Mapping[str, Tensor]) -> Tensor:
-        rows = seen["features"].split([len(index) for index in chosen.values()])
-        losses = [
-            F.cross_entropy(calibration.logits(own, task), calibration.labels[task][index])
-            for (task, index), own in zip(chosen.items(), rows, strict=True)
-        ]
-        return torch.stack(losses).sum()
+    def distance(seen: Mapping[str, Tensor], chosen: Chosen, rows: Tensor) -> Tensor:
+        tasks, labels, total = chosen.tasks[rows], chosen.of(calibration.labels)[rows], 0.0
+        for number, task in enumerate(chosen.images):
+            mine = tasks == number
+            logits = calibration.logits(seen["features"][mine], task)
+            losses = F.cross_entropy(logits, labels[mine], reduction="none")
+            total = total + (losses * chosen.share[rows[mine]]).sum()
+        return total
 
     return distance

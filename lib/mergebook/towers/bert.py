@@ -6,6 +6,7 @@ It computes what `BertModel` of Hugging Face's transformers computes, and the me
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -158,9 +159,18 @@ class TextTower(Tower):
         """
         if len(inputs) <= BATCH or not self.plain:
             return super().__call__(weights, inputs)
-        order = (inputs != PAD).sum(1).argsort(stable=True)
-        parts = [super(TextTower, self).__call__(weights, inputs[i]) for i in order.split(BATCH)]
-        return torch.cat(parts)[order.argsort()]
+        portions, encode = self.portions(inputs), super().__call__
+        parts = [encode(weights, inputs[rows]) for rows in portions]
+        return torch.cat(parts)[torch.cat(portions).argsort()]
+
+    def rest(self, weights: Weights, x: Tensor, block: int = 0) -> Tensor:
+        """Features ``[N, D]`` of what enters a block ``[N, L, d]``; padding of all is cut off."""
+        return super().rest(weights, x[:, : _longest(present(x)[..., 0])], block)
+
+    def portions(self, x: Tensor) -> Sequence[Tensor]:
+        """Numbers of the texts to pass at once, by length, so that little is padded."""
+        there = x != PAD if x.ndim == 2 else present(x)[..., 0]
+        return there.sum(1).argsort(stable=True).split(BATCH)
 
     def there(self, x: Tensor) -> Tensor:
         """Which tokens ``[N, L, d]`` are no padding, bool ``[N, L, 1]``."""
@@ -168,7 +178,7 @@ class TextTower(Tower):
 
     def embed(self, weights: Weights, inputs: Tensor) -> Tensor:
         """Tokens ``[N, L, d]`` that enter the first block."""
-        longest = max(1, int((inputs != PAD).sum(1).max()))
+        longest = _longest(inputs != PAD)
         inputs = inputs[:, :longest]
         there = (inputs != PAD).unsqueeze(-1)
         words, name = weights["embeddings.word_embeddings.weight"], "embeddings."
@@ -183,14 +193,18 @@ class TextTower(Tower):
 
     def block(self, weights: Weights, block: int, x: Tensor) -> Tensor:
         """Output ``[N, L, d]`` of one block for its input ``[N, L, d]``."""
-        name, here, there = self.prefix(block), f"blocks.{block}", present(x)
+        name, there = self.prefix(block), present(x)
         keep = (lambda y: y) if there.all() else (lambda y: y * there)
-        edit = lambda place, y: keep(self.edit(f"{here}{place}", keep(y)))  # noqa: E731
-        attention = edit(".attention", self._attention(weights, block, x, there))
+
+        def edit(place: str, y: Tensor) -> Tensor:
+            edited = self.edit(f"blocks.{block}{place}", y)
+            return y if edited is y else keep(edited)
+
+        attention = edit(".attention", keep(self._attention(weights, block, x, there)))
         x = edit(".residual", x + attention)
-        x = edit(".ln_1", self._normed(weights, f"{name}attention.output.LayerNorm.", x))
-        x = x + edit(".mlp", self.mlp(weights, block, x))
-        x = edit(".ln_2", self._normed(weights, f"{name}output.LayerNorm.", x))
+        x = edit(".ln_1", keep(self._normed(weights, f"{name}attention.output.LayerNorm.", x)))
+        x = x + edit(".mlp", keep(self.mlp(weights, block, x)))
+        x = edit(".ln_2", keep(self._normed(weights, f"{name}output.LayerNorm.", x)))
         return edit("", x)
 
     def attention(self, weights: Weights, block: int, x: Tensor) -> Tensor:
@@ -226,3 +240,8 @@ class TextTower(Tower):
     def pool(self, weights: Weights, x: Tensor) -> Tensor:
         """Features ``[N, d]`` of the last block's output ``[N, L, d]``."""
         return self.edit("features", self.readout(x)[:, 0])
+
+
+def _longest(there: Tensor) -> int:
+    """Number of columns that are not padding in all texts, of which tokens are there ``[N, L]``."""
+    return max(1, int(there.sum(1).max()))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -168,6 +168,10 @@ class Tower(ABC):
     def there(self, x: Tensor) -> Tensor | None:
         """Which tokens ``[N, L, d]`` are no padding, bool ``[N, L, 1]``; None: all."""
         return None
+
+    def portions(self, x: Tensor) -> Sequence[Tensor]:
+        """Numbers of the inputs, or of the tokens ``[N, L, d]``, to pass at once: all of them."""
+        return (torch.arange(len(x)),)
 
     def cast(self, inputs: Tensor, weights: Weights) -> Tensor:
         """Inputs in the type of the weights, as far as inputs are numbers to calculate with."""
