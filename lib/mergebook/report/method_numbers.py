@@ -45,6 +45,11 @@ def _rows(name: str) -> Iterator[tuple[str, int, pd.Series, pd.Series]]:
             yield run, int(size), at(mine, size).loc[name], means.loc[name]
 
 
+def _tasks(run: str, size: int) -> str:
+    """How a row of a table is headed: the number of tasks, and which, unless they are drawn."""
+    return f"{size}" if run == FIRST else f"{size} {RUN_TITLES.get(run, run)}"
+
+
 def _reported(name: str) -> tuple[dict[str, dict[int, str]], list[str]]:
     """Heading -> suite size -> accuracy as the papers print it, and the sources.
 
@@ -76,33 +81,31 @@ def numbers_table(name: str) -> list[str]:
     Returns
     -------
     list of str
-        Lines of MyST Markdown: a row for each suite size, a column for each source.
+        Lines of MyST Markdown: a row for each run and suite size. What a paper reports stands in
+        the rows of drawn tasks, in a column of its own.
     """
-    cells: dict[int, dict[str, str]] = {}
+    cells: dict[str, dict[str, str]] = {}
     seeds = 0
     for run, size, row, mean in _rows(name):
-        where = RUN_TITLES.get(run, run)
-        column = f"measured, {where}"
+        here = cells.setdefault(_tasks(run, size), {})
         interval = between(row["normalised_low"], row["normalised_high"])
-        cells.setdefault(size, {})[column] = f"{shown(row['normalised'], 'cell')} ({interval})"
+        here["measured"] = f"{shown(row['normalised'], 'cell')} ({interval})"
         if mean["seeds"] > 1:
             seeds = int(mean["seeds"])
             spread = f"{shown(mean['mean'], 'cell')} ± {shown(mean['half'], 'cell')}"
-            cells[size][f"mean of {seeds} sets, {where}"] = spread
+            here[f"mean of {seeds} sets"] = spread
     papers, sources = _reported(name)
     for column, values in papers.items():
-        for size, text in values.items():
-            cells.setdefault(size, {})[column] = text
+        for size, text in sorted(values.items()):
+            cells.setdefault(_tasks(FIRST, size), {})[column] = text
     if not cells:
         return [NOT_RUN]
     columns = list(dict.fromkeys(column for row in cells.values() for column in row))
-    columns.sort(key=lambda column: (column in papers, column.startswith("mean")))
     lines = ["Accuracy in per cent of the experts'.", ""]
     lines += [f"| tasks | {' | '.join(columns)} |", "| --- " * (len(columns) + 1) + "|"]
-    for size in sorted(cells):
-        texts = [cells[size].get(column, EMPTY) for column in columns]
-        lines.append(f"| {size} | {' | '.join(texts)} |")
-    note = "Measured: the experts of seed 0, with 95 % bootstrap intervals over test images"
+    for tasks, texts in cells.items():
+        lines.append(f"| {tasks} | {' | '.join(texts.get(each, EMPTY) for each in columns)} |")
+    note = "Measured: the experts of seed 0, with 95 % bootstrap intervals over test examples"
     note += f"; means of {seeds} sets of experts with 95 % t intervals." if seeds else "."
     if papers:
         note += (
@@ -125,7 +128,7 @@ def costs_table(name: str) -> list[str]:
     ]
     cut = ""
     for run, size, row, _ in _rows(name):
-        tasks = f"{size} {RUN_TITLES.get(run, run)}" if run != FIRST else f"{size}"
+        tasks = _tasks(run, size)
         cells = [tasks, shown(row["share"], "cell"), shown(row["accuracy"], "cell")]
         cells.append(shown(row["seconds"], ".2f"))
         cells += [shown(row["peak_mib"], ".0f"), shown(row["inference_ratio"], ".1f")]
