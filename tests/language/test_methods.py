@@ -6,6 +6,7 @@ import torch
 import mergebook as mb
 from images.test_image_methods import assert_expected, features, short
 from mergebook.errors import MethodError
+from mergebook.towers import bert
 from mergebook.weights import Experts
 from oracles import IMAGE_ORACLES
 
@@ -40,6 +41,18 @@ def test_equals_an_independent_computation(name, number, base, states, experts, 
     # Norms after the additions pass rounding on, so four times the slack of images.
     slack = 4 * oracle.tolerance
     assert_expected(merged, expected, experts, calibration, slack, experts.trained)
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [case for case in CASES if mb.get_method(case[0]).family == "intervention"],
+)
+def test_corrections_do_not_depend_on_which_texts_pass_together(
+    name, number, base, states, experts, calibration, monkeypatch
+):
+    """The same, where the texts of a step pass in several portions, tasks mixed."""
+    monkeypatch.setattr(bert, "BATCH", 4)
+    test_equals_an_independent_computation(name, number, base, states, experts, calibration)
 
 
 @pytest.mark.parametrize("name", [*NEEDY, *WEIGHTS])

@@ -54,14 +54,14 @@ class Tower(ABC):
         `key` is the weight's name in the state dict, `x` is ``[N, L, in]``, `weight` always
         ``[out, in]``.
     edit : callable, optional
-        ``edit(place, x) -> x`` is called with the sum of the embeddings (``"embedding"``,
-        ``[N, L, d]``); at six places of block b, all ``[N, L, d]``: with the output of the first
-        layer norm (``"blocks.<b>.ln_1"``), of the attention (``"blocks.<b>.attention"``, before
-        the residual addition), with the residual stream after that addition
-        (``"blocks.<b>.residual"``), the output of the second layer norm (``"blocks.<b>.ln_2"``),
-        of the MLP (``"blocks.<b>.mlp"``, before the addition) and of the block (``"blocks.<b>"``);
-        and with the final features (``"features"``, ``[N, D]``). Where norms follow the
-        additions, the second norm's output is that of the block.
+        ``edit(place, x) -> x``, which leaves its input as it was, is called with the sum of the
+        embeddings (``"embedding"``, ``[N, L, d]``); at six places of block b, all ``[N, L, d]``:
+        with the output of the first layer norm (``"blocks.<b>.ln_1"``), of the attention
+        (``"blocks.<b>.attention"``, before the residual addition), with the residual stream after
+        that addition (``"blocks.<b>.residual"``), the output of the second layer norm
+        (``"blocks.<b>.ln_2"``), of the MLP (``"blocks.<b>.mlp"``, before the addition) and of the
+        block (``"blocks.<b>"``); and with the final features (``"features"``, ``[N, D]``). Where
+        norms follow the additions, the second norm's output is that of the block.
     norm : callable, optional
         ``norm(key, x, gain, shift, eps) -> y`` computes each layer norm; `key` is the gain's name.
     route : callable, optional
